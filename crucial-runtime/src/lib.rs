@@ -1,1 +1,29 @@
-//! Placeholder while the crate is being written.
+//! What generated code, clients and servers of `crucial` share.
+//!
+//! Programs use the `crucial` crate; this one is its machinery:
+//!
+//! - [`object`]: the object trait and the registry of shared types,
+//! - [`reference`]: object references, keys and the handles' common trait,
+//! - [`function`] and [`task`]: the registry of cloud functions and the work they describe,
+//! - [`backend`]: where cloud threads run,
+//! - [`wire`] and [`client`]: the data plane's protocol and its client side,
+//! - [`run`]: one execution of a program, which ties these together,
+//! - [`config`]: every setting, with its default and its source.
+
+pub mod backend;
+pub mod bulk;
+pub mod call;
+pub mod client;
+pub mod codec;
+pub mod config;
+pub mod context;
+pub mod dso;
+pub mod error;
+pub mod function;
+pub mod id;
+pub mod object;
+pub mod reference;
+pub mod run;
+pub mod support;
+pub mod task;
+pub mod wire;

@@ -1,0 +1,379 @@
+//! Settings: from `crucial.toml`, then `CRUCIAL_*` variables, then code.
+
+use std::{collections::BTreeMap, env, fmt, path::Path, str::FromStr, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// Where cloud threads run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum BackendKind {
+    /// Threads of this process.
+    #[default]
+    Threads,
+    /// Processes of this machine, through a local implementation of the Lambda Runtime API.
+    Processes,
+}
+
+/// Limits of a server and of what clients may send to it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// The largest frame on a connection, in bytes: a call with its arguments, or an answer.
+    pub frame: u64,
+    /// The longest key, in bytes.
+    pub key: u64,
+    /// The most objects on one node.
+    pub objects: u64,
+    /// The most calls that wait at the guards of one object.
+    pub parked: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { frame: 64 << 20, key: 1024, objects: 100_000_000, parked: 100_000 }
+    }
+}
+
+/// Every setting of a program. Each has a name in `crucial.toml` (`connect_timeout`) and the same in the
+/// environment (`CRUCIAL_CONNECT_TIMEOUT`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Config {
+    /// `backend`: where cloud threads run: `threads` (default) or `processes`.
+    pub backend: BackendKind,
+    /// `servers`: the addresses of the DSO servers, `host:port`, separated by commas. Empty: a node in this process.
+    pub servers: Vec<String>,
+    /// `concurrency`: how many cloud threads run at once; more wait. Default: as many as are spawned in `threads`,
+    /// 1,000 in `processes`.
+    pub concurrency: Option<usize>,
+    /// `log`: what is logged to standard error, as a filter of the `tracing` crate. Default: `warn`.
+    pub log: String,
+    /// `spin`: how long a blocked caller and an idle connection of a server look for an answer before they sleep,
+    /// where that helps. Default: 50 µs; `0s` turns it off.
+    pub spin: Duration,
+    /// `connect_timeout`: how long a client tries to reach a server, at first and again. Default: 10 s.
+    pub connect_timeout: Duration,
+    /// `lease`: how long a run and its sessions outlive their last connection. Default: 30 s.
+    pub lease: Duration,
+    /// `retries`: how often a failed cloud thread is repeated when its attribute does not say. Default: 0.
+    pub retries: u32,
+    /// `timeout`: how long a cloud thread may take when its attribute does not say. Default: 15 minutes in
+    /// `processes`, no limit in `threads`.
+    pub timeout: Option<Duration>,
+    /// `memory`: how much memory a function process may use when its attribute does not say, in MiB. Default: 1769,
+    /// for which Lambda gives a whole CPU.
+    pub memory: u64,
+    /// `idle`: how long a function process without work is kept. Default: 60 s.
+    pub idle: Duration,
+    /// `limit_frame`, `limit_key`, `limit_objects`, `limit_parked`: see [`Limits`].
+    pub limits: Limits,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            backend: BackendKind::default(),
+            servers: Vec::new(),
+            concurrency: None,
+            log: "warn".to_owned(),
+            spin: Duration::from_micros(50),
+            connect_timeout: Duration::from_secs(10),
+            lease: Duration::from_secs(30),
+            retries: 0,
+            timeout: None,
+            memory: 1769,
+            idle: Duration::from_secs(60),
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// A setting's value and where it was found.
+struct Found {
+    value: String,
+    source: String,
+}
+
+impl Config {
+    /// The settings of this process: `crucial.toml` in the working directory or one above it, then the environment.
+    ///
+    /// # Errors
+    /// Names the key, the value and its source.
+    pub fn load() -> Result<Config> {
+        let mut found = BTreeMap::new();
+        let working = env::current_dir().map_err(|e| Error::io("finding the working directory", &e))?;
+        if let Some(path) =
+            working.ancestors().map(|dir| dir.join("crucial.toml")).find(|path| path.is_file())
+        {
+            read_file(&path, &mut found)?;
+        }
+        read_env(
+            env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))),
+            &mut found,
+        );
+        Config::from_found(found)
+    }
+
+    fn from_found(mut found: BTreeMap<String, Found>) -> Result<Config> {
+        let mut config = Config::default();
+        {
+            let mut setting =
+                |key: &str| found.remove(key).map(|found| Setting { key: key.to_owned(), found });
+            if let Some(s) = setting("backend") {
+                config.backend = s.parse(backend_kind)?;
+            }
+            if let Some(s) = setting("servers") {
+                config.servers = s.parse(servers)?;
+            }
+            if let Some(s) = setting("concurrency") {
+                config.concurrency = Some(s.parse(at_least_one)?);
+            }
+            if let Some(s) = setting("log") {
+                config.log = s.found.value;
+            }
+            if let Some(s) = setting("spin") {
+                config.spin = s.parse(duration)?;
+            }
+            if let Some(s) = setting("connect_timeout") {
+                config.connect_timeout = s.parse(duration)?;
+            }
+            if let Some(s) = setting("lease") {
+                config.lease = s.parse(duration)?;
+            }
+            if let Some(s) = setting("retries") {
+                config.retries = s.parse(number)?;
+            }
+            if let Some(s) = setting("timeout") {
+                config.timeout = Some(s.parse(duration)?);
+            }
+            if let Some(s) = setting("memory") {
+                config.memory = s.parse(number)?;
+            }
+            if let Some(s) = setting("idle") {
+                config.idle = s.parse(duration)?;
+            }
+            let limits = &mut config.limits;
+            for (key, limit) in [
+                ("limit_frame", &mut limits.frame),
+                ("limit_key", &mut limits.key),
+                ("limit_objects", &mut limits.objects),
+                ("limit_parked", &mut limits.parked),
+            ] {
+                if let Some(s) = setting(key) {
+                    *limit = s.parse(number)?;
+                }
+            }
+        }
+        // What is left over was not asked for.
+        match found.into_iter().next() {
+            None => Ok(config),
+            Some((key, found)) => {
+                let reason = format!("there is no such setting; there are {}", KEYS.join(", "));
+                Err(Setting { key, found }.error(&reason))
+            }
+        }
+    }
+}
+
+const KEYS: [&str; 15] = [
+    "backend",
+    "concurrency",
+    "connect_timeout",
+    "idle",
+    "lease",
+    "limit_frame",
+    "limit_key",
+    "limit_objects",
+    "limit_parked",
+    "log",
+    "memory",
+    "retries",
+    "servers",
+    "spin",
+    "timeout",
+];
+
+/// Variables that are no settings: they belong to the roles of a process.
+const NOT_SETTINGS: [&str; 2] = ["CRUCIAL_PARENT_PID", "CRUCIAL_ROLE"];
+
+struct Setting {
+    key: String,
+    found: Found,
+}
+
+impl Setting {
+    fn error(self, reason: &str) -> Error {
+        Error::Config {
+            key: self.key,
+            value: self.found.value,
+            source_name: self.found.source,
+            reason: reason.to_owned(),
+        }
+    }
+
+    fn parse<T>(self, parse: fn(&str) -> Result<T, String>) -> Result<T> {
+        parse(&self.found.value).map_err(|reason| self.error(&reason))
+    }
+}
+
+fn read_file(path: &Path, found: &mut BTreeMap<String, Found>) -> Result<()> {
+    let source = path.display().to_string();
+    let text = std::fs::read_to_string(path).map_err(|e| Error::io(format!("reading {source}"), &e))?;
+    let table: toml::Table = toml::from_str(&text).map_err(|e| Error::Config {
+        key: "crucial.toml".to_owned(),
+        value: String::new(),
+        source_name: source.clone(),
+        reason: e.to_string(),
+    })?;
+    for (key, value) in table {
+        let value = match value {
+            toml::Value::String(text) => text,
+            toml::Value::Array(items) => items
+                .iter()
+                .map(|i| i.as_str().map_or_else(|| i.to_string(), str::to_owned))
+                .collect::<Vec<_>>()
+                .join(","),
+            other => other.to_string(),
+        };
+        found.insert(key, Found { value, source: source.clone() });
+    }
+    Ok(())
+}
+
+fn read_env(variables: impl Iterator<Item = (String, String)>, found: &mut BTreeMap<String, Found>) {
+    for (name, value) in variables {
+        if let Some(key) = name.strip_prefix("CRUCIAL_")
+            && !NOT_SETTINGS.contains(&name.as_str())
+        {
+            // An empty variable means "not set", as in most programs.
+            if !value.is_empty() {
+                found.insert(key.to_lowercase(), Found { value, source: format!("the variable {name}") });
+            }
+        }
+    }
+}
+
+fn backend_kind(text: &str) -> Result<BackendKind, String> {
+    match text {
+        "threads" => Ok(BackendKind::Threads),
+        "processes" => Ok(BackendKind::Processes),
+        "lambda" | "http" | "hybrid" => {
+            Err("this back end is not there yet; use `threads` or `processes`".into())
+        }
+        _ => Err("expected `threads` or `processes`".into()),
+    }
+}
+
+impl fmt::Display for BackendKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            BackendKind::Threads => "threads",
+            BackendKind::Processes => "processes",
+        })
+    }
+}
+
+fn servers(text: &str) -> Result<Vec<String>, String> {
+    let servers: Vec<_> =
+        text.split(',').map(str::trim).filter(|s| !s.is_empty()).map(str::to_owned).collect();
+    for server in &servers {
+        let port = server.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port);
+        if port.and_then(|port| port.parse::<u16>().ok()).is_none() {
+            return Err(format!("`{server}` is not `host:port`"));
+        }
+    }
+    if servers.len() > 1 {
+        return Err(
+            "several servers form a cluster, which this version does not have: give one address".into()
+        );
+    }
+    Ok(servers)
+}
+
+fn number<T: FromStr<Err: fmt::Display>>(text: &str) -> Result<T, String> {
+    text.replace('_', "").parse().map_err(|e| format!("expected a number: {e}"))
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match number(text)? {
+        0 => Err("expected at least 1".into()),
+        n => Ok(n),
+    }
+}
+
+/// Parses a duration: a number with a unit, as in `250ms` or `1.5s`.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let expected = || "expected a number with a unit: `50us`, `250ms`, `30s`, `15min` or `1h`".to_owned();
+    let text = text.trim();
+    let split = text.find(|c: char| c.is_ascii_alphabetic() || c == 'µ').ok_or_else(expected)?;
+    let (value, unit) = text.split_at(split);
+    let seconds = match unit {
+        "us" | "µs" => 1e-6,
+        "ms" => 1e-3,
+        "s" => 1.0,
+        "min" | "m" => 60.0,
+        "h" => 3600.0,
+        _ => return Err(expected()),
+    };
+    let value: f64 = value.trim().parse().map_err(|_| expected())?;
+    Duration::try_from_secs_f64(value * seconds).map_err(|_| expected())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn from_env(variables: &[(&str, &str)]) -> Result<Config> {
+        let mut found = BTreeMap::new();
+        read_env(variables.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())), &mut found);
+        Config::from_found(found)
+    }
+
+    #[test]
+    fn variables_become_settings() {
+        let config = from_env(&[
+            ("CRUCIAL_BACKEND", "processes"),
+            ("CRUCIAL_SERVERS", "127.0.0.1:7878"),
+            ("CRUCIAL_SPIN", "0s"),
+            ("CRUCIAL_LIMIT_FRAME", "1_000"),
+            ("CRUCIAL_CONCURRENCY", ""),
+            ("PATH", "x"),
+        ])
+        .unwrap();
+        assert_eq!(config.backend, BackendKind::Processes);
+        assert_eq!(config.servers, ["127.0.0.1:7878"]);
+        assert_eq!(config.spin, Duration::ZERO);
+        assert_eq!(config.limits.frame, 1000);
+        assert_eq!(config.concurrency, None);
+    }
+
+    #[test]
+    fn an_error_names_key_value_and_source() {
+        for (name, value, reason) in [
+            ("CRUCIAL_BACKEND", "proceses", "expected `threads` or `processes`"),
+            ("CRUCIAL_SERVERS", "localhost", "`localhost` is not `host:port`"),
+            ("CRUCIAL_CONCURRENCY", "0", "at least 1"),
+            ("CRUCIAL_SPIN", "50", "a number with a unit"),
+            ("CRUCIAL_LEASE", "-1s", "a number with a unit"),
+            ("CRUCIAL_BACKENT", "threads", "no such setting; there are backend, concurrency"),
+        ] {
+            let error = from_env(&[(name, value)]).unwrap_err().to_string();
+            let key = name.strip_prefix("CRUCIAL_").unwrap().to_lowercase();
+            for part in [key.as_str(), value, name, reason] {
+                assert!(error.contains(part), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_key_in_the_list_is_known_and_no_other() {
+        for key in KEYS {
+            let error = from_env(&[(&format!("CRUCIAL_{}", key.to_uppercase()), "\u{1}")]);
+            let text = error.err().map(|e| e.to_string()).unwrap_or_default();
+            assert!(!text.contains("no such setting"), "{text}");
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! The distributed shared objects layer, as a client sees it: in this process or behind a socket.
+
+use std::{fmt, future::Future, pin::Pin, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    error::{Error, Result},
+    id::ObjectId,
+    reference::{Lifetime, ObjectRef},
+};
+
+/// A future without a name.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// What a request asks for. The number is the one on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Operation {
+    /// Call a method.
+    Call = 1,
+    /// Make an object, unless it is there.
+    Create = 2,
+    /// Remove an object.
+    Remove = 3,
+    /// Accept the state of a poisoned object.
+    ClearPoison = 4,
+    /// Ask whether an object is poisoned.
+    IsPoisoned = 5,
+    /// Take back a call that is parked.
+    Withdraw = 6,
+    /// End the run and its ephemeral objects.
+    EndRun = 7,
+}
+
+impl Operation {
+    /// The operation with this number.
+    #[must_use]
+    pub fn from_byte(byte: u8) -> Option<Self> {
+        use Operation::{Call, ClearPoison, Create, EndRun, IsPoisoned, Remove, Withdraw};
+        [Call, Create, Remove, ClearPoison, IsPoisoned, Withdraw, EndRun]
+            .into_iter()
+            .find(|o| *o as u8 == byte)
+    }
+}
+
+/// The fixed part of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// What to do.
+    pub operation: Operation,
+    /// The object it is for.
+    pub object: ObjectId,
+    /// The tag of the object's type, as the caller knows it.
+    pub tag: u64,
+    /// The method's number, for a call.
+    pub method: u16,
+}
+
+/// The arguments of [`Operation::Create`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Create<'a> {
+    /// The name of the type.
+    pub type_name: &'a str,
+    /// The key; none for an anonymous object.
+    pub key: Option<&'a str>,
+    /// How long the object lives.
+    pub lifetime: Lifetime,
+    /// The constructor's number.
+    pub constructor: u16,
+    /// The constructor's encoded arguments.
+    #[serde(with = "serde_bytes_slice")]
+    pub args: &'a [u8],
+}
+
+mod serde_bytes_slice {
+    use serde::{Deserialize, Deserializer, Serializer};
+    pub fn serialize<S: Serializer>(bytes: &&[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(bytes)
+    }
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<&'de [u8], D::Error> {
+        <&[u8]>::deserialize(deserializer)
+    }
+}
+
+/// Room at the start of a request's buffer, where a transport puts its frame header without moving the arguments.
+pub const HEADROOM: usize = 64;
+
+/// A call's name, for messages.
+#[derive(Clone, Copy, Debug)]
+pub struct CallName<'a> {
+    /// The object's type.
+    pub type_name: &'static str,
+    /// The object.
+    pub object: &'a ObjectRef,
+    /// The method, constructor or operation.
+    pub method: &'static str,
+}
+
+impl fmt::Display for CallName<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {} {:?}", self.method, self.type_name, self.object)
+    }
+}
+
+/// A request and its arguments.
+#[derive(Debug)]
+pub struct Request<'a> {
+    /// The fixed part.
+    pub head: Head,
+    /// [`HEADROOM`] bytes that the transport may use, then the encoded arguments.
+    pub buffer: &'a mut Vec<u8>,
+    /// The time that a call may take; none to wait as long as it needs.
+    pub timeout: Option<Duration>,
+    /// The call's name.
+    pub name: CallName<'a>,
+}
+
+impl Request<'_> {
+    /// The encoded arguments.
+    #[must_use]
+    pub fn args(&self) -> &[u8] {
+        &self.buffer[HEADROOM..]
+    }
+
+    /// The error for a call that took too long.
+    #[must_use]
+    pub fn timed_out(&self) -> Error {
+        Error::Timeout { what: self.name.to_string(), after: self.timeout.unwrap_or_default() }
+    }
+}
+
+/// A request that waits in a future.
+#[derive(Clone, Debug)]
+pub struct OwnedRequest {
+    /// The fixed part.
+    pub head: Head,
+    /// As in [`Request::buffer`].
+    pub buffer: Vec<u8>,
+    /// As in [`Request::timeout`].
+    pub timeout: Option<Duration>,
+    /// The type's name.
+    pub type_name: &'static str,
+    /// The object.
+    pub object: ObjectRef,
+    /// The method's name.
+    pub method: &'static str,
+}
+
+impl OwnedRequest {
+    /// The same, borrowed.
+    pub fn borrow(&mut self) -> Request<'_> {
+        Request {
+            head: self.head,
+            buffer: &mut self.buffer,
+            timeout: self.timeout,
+            name: CallName { type_name: self.type_name, object: &self.object, method: self.method },
+        }
+    }
+}
+
+/// The DSO layer of one run.
+pub trait Dso: Send + Sync + 'static {
+    /// Makes a call and blocks until its answer is there; `decode` gets the encoded answer, once.
+    fn call(&self, request: Request<'_>, decode: &mut dyn FnMut(&[u8])) -> Result<()>;
+
+    /// Makes a call without blocking.
+    fn call_async(&self, request: OwnedRequest) -> BoxFuture<'static, Result<Vec<u8>>>;
+
+    /// The addresses at which function processes reach this layer; opens one if there is none.
+    fn addresses(&self) -> Result<Vec<String>>;
+
+    /// Ends the run: its ephemeral objects go.
+    fn end_run(&self);
+}

@@ -1,0 +1,126 @@
+//! Cloud functions: what `#[cloud_fn]` registers.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::OnceLock,
+    time::Duration,
+};
+
+use crate::{
+    dso::BoxFuture,
+    error::{Error, Result},
+    object::list,
+};
+
+/// The options of `#[cloud_fn(..)]`. What the attribute leaves open, the configuration decides.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// How often a failed attempt (panic, crash, timeout, out of memory) is repeated.
+    pub retries: Option<u32>,
+    /// How long one attempt may take.
+    pub timeout: Option<Duration>,
+    /// How much memory an attempt may use, in MiB.
+    pub memory: Option<u64>,
+}
+
+impl Options {
+    /// These options, completed by `other` where they are silent.
+    #[must_use]
+    pub fn or(self, other: Options) -> Options {
+        Options {
+            retries: self.retries.or(other.retries),
+            timeout: self.timeout.or(other.timeout),
+            memory: self.memory.or(other.memory),
+        }
+    }
+}
+
+/// The body of a cloud function, from encoded arguments to encoded result.
+#[derive(Clone, Copy, Debug)]
+pub enum Body {
+    /// `fn`
+    Sync(fn(&[u8]) -> Result<Vec<u8>>),
+    /// `async fn`
+    Async(fn(Vec<u8>) -> BoxFuture<'static, Result<Vec<u8>>>),
+}
+
+/// A registered cloud function.
+pub struct FunctionInfo {
+    /// The function's path.
+    pub name: &'static str,
+    /// The fingerprint of its signature.
+    pub fingerprint: u64,
+    /// The attribute's options.
+    pub options: Options,
+    /// What it does.
+    pub body: Body,
+}
+
+impl fmt::Debug for FunctionInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FunctionInfo").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+inventory::collect!(FunctionInfo);
+
+fn functions() -> &'static HashMap<&'static str, &'static FunctionInfo> {
+    static FUNCTIONS: OnceLock<HashMap<&'static str, &'static FunctionInfo>> = OnceLock::new();
+    FUNCTIONS
+        .get_or_init(|| inventory::iter::<FunctionInfo>.into_iter().map(|info| (info.name, info)).collect())
+}
+
+/// The function registered under `name`, if it has this fingerprint.
+pub fn lookup(name: &str, fingerprint: u64) -> Result<&'static FunctionInfo> {
+    let function = functions().get(name).copied().ok_or_else(|| Error::UnknownFunction {
+        name: name.to_owned(),
+        known: list(functions().keys().copied()),
+    })?;
+    if function.fingerprint == fingerprint {
+        Ok(function)
+    } else {
+        Err(Error::FunctionDiffers { name: name.to_owned() })
+    }
+}
+
+pub(crate) fn check_registry() -> Result<()> {
+    let double = inventory::iter::<FunctionInfo>.into_iter().find(|f| !std::ptr::eq(*f, functions()[f.name]));
+    double.map_or(Ok(()), |f| {
+        Err(Error::Registry {
+            reason: format!("two cloud functions have the name `{}`: rename one of them", f.name),
+        })
+    })
+}
+
+impl FunctionInfo {
+    /// Runs the body on this thread. `attempt` counts from 1. A panic becomes an error.
+    ///
+    /// An `async fn` is driven by the ambient multi-thread runtime, or by one that is made for it.
+    pub fn run(&self, args: Vec<u8>, attempt: u32) -> Result<Vec<u8>> {
+        catch_unwind(AssertUnwindSafe(|| match self.body {
+            Body::Sync(body) => body(&args),
+            Body::Async(body) => crate::run::block_on(body(args)),
+        }))
+        .unwrap_or_else(|panic| {
+            Err(Error::FunctionPanicked {
+                function: self.name.to_owned(),
+                attempt,
+                message: panic_message(&*panic),
+            })
+        })
+    }
+}
+
+/// The text of a panic's payload.
+#[must_use]
+pub fn panic_message(payload: &(dyn std::any::Any + Send)) -> String {
+    if let Some(text) = payload.downcast_ref::<&str>() {
+        (*text).to_owned()
+    } else if let Some(text) = payload.downcast_ref::<String>() {
+        text.clone()
+    } else {
+        "a panic whose payload is not text".to_owned()
+    }
+}
