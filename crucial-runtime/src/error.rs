@@ -108,6 +108,10 @@ pub enum Error {
         /// The time it was given.
         after: Duration,
     },
+    /// A parked call was taken back before it ran. Clients see [`Error::Timeout`].
+    #[doc(hidden)]
+    #[error("the call was withdrawn")]
+    Withdrawn,
     /// No server could be reached.
     #[error(
         "no server reachable within {after:?}: {tried}. Is it running (`app crucial serve`), and does CRUCIAL_SERVERS name it?"

@@ -1,1 +1,19 @@
-//! Placeholder while the crate is being written.
+//! A DSO node: holds shared objects and runs their methods.
+//!
+//! The core is plain data and decisions, without I/O or clocks:
+//!
+//! - [`cell`]: one object with the calls that are parked at its guards,
+//! - [`session`]: which calls of a client were applied, and their answers,
+//! - [`runs`]: which runs are alive.
+//!
+//! [`node`] puts locks around them, so that many threads call; [`connection`] and [`listener`] join it to sockets,
+//! [`embedded`] to the threads of its own process, [`admin`] to the person who runs it.
+
+pub mod admin;
+pub mod cell;
+pub mod connection;
+pub mod embedded;
+pub mod listener;
+pub mod node;
+pub mod runs;
+pub mod session;

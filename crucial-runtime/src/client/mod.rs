@@ -1,11 +1,34 @@
-//! The data plane's client side.
-use crate::{
-    config::Config,
-    dso::*,
-    error::{Error, Result},
-    id::RunId,
+//! The data plane's client side: a run's DSO layer on a server.
+//!
+//! Blocking calls are written and read by the calling thread on its own connection ([`blocking`]); async calls share
+//! a connection ([`shared`]). Both follow the same rule when a connection breaks ([`Remote::greet`]): connect again
+//! within [`Config::connect_timeout`], resume the session, send the unanswered requests again.
+
+mod blocking;
+mod shared;
+mod spin;
+
+use std::{
+    fmt,
+    io::{self, Read, Write},
+    net::{TcpStream, ToSocketAddrs},
+    sync::{
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
 };
-use std::sync::Arc;
+
+pub use spin::Spin;
+
+use crate::{
+    codec,
+    config::Config,
+    dso::{BoxFuture, Dso, Head, Operation, OwnedRequest, Request},
+    error::{Error, Result},
+    id::{ObjectId, RunId, SessionId},
+    wire::{self, Hello, Plane, Welcome},
+};
 
 /// How a process takes part in a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,24 +38,188 @@ pub enum Part {
     /// It works for a run that another process started.
     Member,
 }
-/// The DSO layer on a server, behind sockets.
-#[derive(Debug)]
-pub struct Remote;
-impl Remote {
-    /// Connects.
-    pub fn connect(_c: &Arc<Config>, _s: &[String], _id: RunId, _p: Part) -> Result<Self> {
-        Err(Error::NoRun)
+
+/// The DSO layer of a run, on a server.
+pub struct Remote {
+    link: Arc<Link>,
+    shared: OnceLock<shared::Shared>,
+}
+
+impl fmt::Debug for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Remote").field("servers", &self.link.servers).finish_non_exhaustive()
     }
 }
+
+/// What all connections of a process to a run's server have in common.
+struct Link {
+    config: Arc<Config>,
+    servers: Vec<String>,
+    run: RunId,
+    part: Part,
+    welcome: OnceLock<Welcome>,
+    idle: Mutex<Vec<blocking::Connection>>,
+    ended: AtomicBool,
+}
+
+impl Remote {
+    /// Connects to the first of the servers that answers, and starts or joins the run.
+    ///
+    /// # Errors
+    /// If no server is reachable within [`Config::connect_timeout`], it refuses the client, or it doesn't know the
+    /// run that is joined.
+    pub fn connect(config: &Arc<Config>, servers: &[String], run: RunId, part: Part) -> Result<Self> {
+        let link = Arc::new(Link {
+            config: config.clone(),
+            servers: servers.to_vec(),
+            run,
+            part,
+            welcome: OnceLock::new(),
+            idle: Mutex::default(),
+            ended: AtomicBool::new(false),
+        });
+        let first = blocking::Connection::open(&link)?;
+        link.idle.lock().unwrap().push(first);
+        Ok(Remote { link, shared: OnceLock::new() })
+    }
+}
+
+impl Link {
+    /// Connects and greets; tries again while no server is reachable.
+    fn dial(&self, session: SessionId) -> Result<(TcpStream, Welcome)> {
+        let start = Instant::now();
+        let mut pause = Duration::from_millis(5);
+        loop {
+            let tried = match self.dial_once(session) {
+                Ok(connected) => return Ok(connected),
+                Err(Dial::Refused(error)) => return Err(error),
+                Err(Dial::Unreachable(tried)) => tried,
+            };
+            let after = self.config.connect_timeout;
+            if start.elapsed() + pause > after {
+                return Err(Error::Unreachable { tried: tried.join("; "), after });
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(500));
+        }
+    }
+
+    fn dial_once(&self, session: SessionId) -> Result<(TcpStream, Welcome), Dial> {
+        let mut tried = Vec::new();
+        for server in &self.servers {
+            match connect(server, self.config.connect_timeout) {
+                Ok(mut stream) => match self.greet(&mut stream, session) {
+                    Ok(Ok(welcome)) => return Ok((stream, welcome)),
+                    Ok(Err(refusal)) => return Err(Dial::Refused(refusal)),
+                    Err(error) => tried.push(format!("{server}: no greeting: {error}")),
+                },
+                Err(error) => tried.push(format!("{server}: {error}")),
+            }
+        }
+        Err(Dial::Unreachable(tried))
+    }
+
+    /// Greets the server.
+    ///
+    /// Invariant: a run stays with the start of the node that it began on. A server that was started again has lost
+    /// what the run wrote, so it must refuse the run instead of answering with fresh objects.
+    fn greet(&self, stream: &mut TcpStream, session: SessionId) -> io::Result<Result<Welcome>> {
+        let known = self.welcome.get();
+        let hello = Hello {
+            version: wire::VERSION,
+            run: self.run,
+            starts_run: self.part == Part::Root && known.is_none(),
+            node: known.map(|w| w.node),
+            session,
+        };
+        let mut greeting = wire::MAGIC.to_vec();
+        greeting.push(Plane::Data as u8);
+        greeting.extend_from_slice(&wire::value_frame(&hello));
+        stream.set_read_timeout(Some(self.config.connect_timeout))?;
+        stream.write_all(&greeting)?;
+        let mut length = [0; 4];
+        stream.read_exact(&mut length)?;
+        let length = u32::from_le_bytes(length) as usize;
+        if length > wire::GREETING_LIMIT {
+            return Err(io::Error::other("this is no DSO server"));
+        }
+        let mut answer = vec![0; length];
+        stream.read_exact(&mut answer)?;
+        stream.set_read_timeout(None)?;
+        match codec::decode::<Result<Welcome>>("the server's greeting", &answer) {
+            Ok(Ok(welcome)) => {
+                // Threads that connect at the same time got the same answer, or are refused at their next greeting.
+                let _ = self.welcome.set(welcome.clone());
+                Ok(Ok(welcome))
+            }
+            Ok(Err(refusal)) | Err(refusal) => Ok(Err(refusal)),
+        }
+    }
+
+    /// Checks a request's size before it is sent: a server cuts the connection of a client that sends more.
+    fn check_size(&self, what: &dyn fmt::Display, size: usize) -> Result<()> {
+        let limit = self.welcome.get().map_or(u64::MAX, |w| w.frame_limit).min(self.config.limits.frame);
+        if size as u64 <= limit {
+            return Ok(());
+        }
+        Err(Error::TooLarge {
+            what: format!("the call {what}"),
+            size: size as u64,
+            limit,
+            setting: "limit_frame".to_owned(),
+        })
+    }
+}
+
+enum Dial {
+    Refused(Error),
+    Unreachable(Vec<String>),
+}
+
+fn connect(server: &str, timeout: Duration) -> io::Result<TcpStream> {
+    let mut last = io::Error::other("the name has no address");
+    for address in server.to_socket_addrs()? {
+        match TcpStream::connect_timeout(&address, timeout) {
+            Ok(stream) => {
+                prepare(&stream)?;
+                return Ok(stream);
+            }
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// Sets what every connection needs: no delay of small writes, and probes that find a peer that is gone.
+pub fn prepare(stream: &impl std::os::fd::AsFd) -> io::Result<()> {
+    let socket = socket2::SockRef::from(stream);
+    socket.set_tcp_nodelay(true)?;
+    let probes = socket2::TcpKeepalive::new()
+        .with_time(Duration::from_secs(10))
+        .with_interval(Duration::from_secs(5))
+        .with_retries(3);
+    socket.set_tcp_keepalive(&probes)
+}
+
 impl Dso for Remote {
-    fn call(&self, _r: Request<'_>, _d: &mut dyn FnMut(&[u8])) -> Result<()> {
-        Err(Error::NoRun)
+    fn call(&self, request: Request<'_>, decode: &mut dyn FnMut(&[u8])) -> Result<()> {
+        blocking::call(&self.link, request, decode)
     }
-    fn call_async(&self, _r: OwnedRequest) -> BoxFuture<'static, Result<Vec<u8>>> {
-        Box::pin(async { Err(Error::NoRun) })
+
+    fn call_async(&self, request: OwnedRequest) -> BoxFuture<'static, Result<Vec<u8>>> {
+        self.shared.get_or_init(|| shared::Shared::new(&self.link)).call(request)
     }
+
     fn addresses(&self) -> Result<Vec<String>> {
-        Ok(vec![])
+        Ok(self.link.servers.clone())
     }
-    fn end_run(&self) {}
+
+    fn end_run(&self) {
+        if self.link.part == Part::Member || self.link.ended.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        // If the server can't be reached now, the run's lease ends it.
+        let head = Head { operation: Operation::EndRun, object: ObjectId(0), tag: 0, method: 0 };
+        let _ = blocking::end_run(&self.link, &head);
+    }
 }

@@ -1,0 +1,73 @@
+//! The control plane: administration of a node, over tarpc.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::StreamExt;
+
+use crucial_runtime::{
+    error::{Error, Result},
+    wire::{MAGIC, Plane},
+};
+use tarpc::{
+    client,
+    context::{self, Context},
+    server::{BaseChannel, Channel},
+    tokio_util::codec::{Framed, LengthDelimitedCodec},
+};
+use tokio::{io::AsyncWriteExt, net::TcpStream};
+use tokio_serde::formats::MessagePack;
+
+use crate::node::{Node, Status};
+
+/// What a person can ask a node.
+#[tarpc::service]
+pub trait Admin {
+    /// The node's state.
+    async fn status() -> Status;
+}
+
+fn framed(stream: TcpStream) -> Framed<TcpStream, LengthDelimitedCodec> {
+    Framed::new(stream, LengthDelimitedCodec::new())
+}
+
+#[derive(Clone)]
+struct Served(Arc<Node>);
+
+impl Admin for Served {
+    async fn status(self, _: Context) -> Status {
+        self.0.status()
+    }
+}
+
+/// How many requests of one connection are answered at once.
+const AT_ONCE: usize = 16;
+
+/// Answers requests on a connection until the peer closes it.
+pub(crate) async fn serve(node: Arc<Node>, stream: TcpStream) {
+    let transport = tarpc::serde_transport::new(framed(stream), MessagePack::default());
+    BaseChannel::with_defaults(transport)
+        .execute(Served(node).serve())
+        .for_each_concurrent(AT_ONCE, |answer| answer)
+        .await;
+}
+
+/// How long a node may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Asks the node at `address` (`host:port`) for its state.
+///
+/// # Errors
+/// If it can't be reached, or doesn't answer.
+pub async fn status(address: &str) -> Result<Status> {
+    let failed = |error: String| Error::Unreachable { tried: format!("{address}: {error}"), after: PATIENCE };
+    let ask = async {
+        let mut stream = TcpStream::connect(address).await.map_err(|e| failed(e.to_string()))?;
+        crucial_runtime::client::prepare(&stream).map_err(|e| failed(e.to_string()))?;
+        stream.write_all(MAGIC).await.map_err(|e| failed(e.to_string()))?;
+        stream.write_u8(Plane::Control as u8).await.map_err(|e| failed(e.to_string()))?;
+        let transport = tarpc::serde_transport::new(framed(stream), MessagePack::default());
+        let admin = AdminClient::new(client::Config::default(), transport).spawn();
+        admin.status(context::current()).await.map_err(|e| failed(e.to_string()))
+    };
+    tokio::time::timeout(PATIENCE, ask).await.unwrap_or_else(|_| Err(failed("no answer".to_owned())))
+}

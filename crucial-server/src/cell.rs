@@ -1,0 +1,388 @@
+//! One object, and the calls that wait at its guards.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
+
+use crucial_runtime::{
+    context::Context,
+    error::{Error, Result},
+    function::panic_message,
+    object::{Access, MethodInfo, Object, TypeInfo},
+    run::in_method,
+};
+
+/// The answer to a parked call: its encoded result.
+pub type Answer = Result<Vec<u8>>;
+
+/// What became of a call.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Step {
+    /// It ran; its encoded result was appended to the output, or it failed.
+    Done(Result<()>),
+    /// Its guard does not hold: it waits, and its answer comes later.
+    Parked,
+}
+
+/// An object with its parked calls. `O` says where an answer goes.
+pub struct Cell<O> {
+    info: &'static TypeInfo,
+    /// The object's key, or what stands for it in messages.
+    key: Box<str>,
+    object: Box<dyn Object>,
+    poison: Option<Box<str>>,
+    parked: Parked<O>,
+}
+
+impl<O> fmt::Debug for Cell<O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cell")
+            .field("name", &self.name())
+            .field("parked", &self.parked.count)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Parked calls with the same method and arguments have the same guard, so it is asked once for all of them.
+struct Parked<O> {
+    groups: Vec<Group<O>>,
+    count: usize,
+    arrivals: u64,
+    limit: u64,
+}
+
+struct Group<O> {
+    method: u16,
+    args: Box<[u8]>,
+    calls: VecDeque<Call<O>>,
+}
+
+struct Call<O> {
+    arrival: u64,
+    context: Context,
+    origin: O,
+}
+
+impl<O> Parked<O> {
+    fn push(&mut self, method: u16, args: &[u8], context: Context, origin: O) {
+        let call = Call { arrival: self.arrivals, context, origin };
+        self.arrivals += 1;
+        self.count += 1;
+        match self.groups.iter_mut().find(|g| g.method == method && *g.args == *args) {
+            Some(group) => group.calls.push_back(call),
+            None => self.groups.push(Group { method, args: args.into(), calls: [call].into() }),
+        }
+    }
+
+    fn pop(&mut self, group: usize) -> Call<O> {
+        let calls = &mut self.groups[group].calls;
+        let call = calls.pop_front().expect("a group has calls");
+        self.count -= 1;
+        if calls.is_empty() {
+            self.groups.swap_remove(group);
+        }
+        call
+    }
+
+    fn drain(&mut self) -> impl Iterator<Item = O> {
+        self.count = 0;
+        let mut calls: Vec<_> = std::mem::take(&mut self.groups).into_iter().flat_map(|g| g.calls).collect();
+        calls.sort_by_key(|call| call.arrival);
+        calls.into_iter().map(|call| call.origin)
+    }
+
+    /// The groups, the one whose first call arrived earliest first.
+    fn in_order(&self) -> Vec<usize> {
+        let mut order: Vec<_> = (0..self.groups.len()).collect();
+        order.sort_by_key(|&g| self.groups[g].calls.front().map(|call| call.arrival));
+        order
+    }
+}
+
+impl<O> Cell<O> {
+    /// A cell for `object`, where at most `limit` calls may wait.
+    pub fn new(info: &'static TypeInfo, key: Box<str>, object: Box<dyn Object>, limit: u64) -> Self {
+        let parked = Parked { groups: Vec::new(), count: 0, arrivals: 0, limit };
+        Cell { info, key, object, poison: None, parked }
+    }
+
+    /// The object's type and key.
+    pub fn name(&self) -> String {
+        format!("{} {}", self.info.name, self.key)
+    }
+
+    /// The object's type.
+    pub fn info(&self) -> &'static TypeInfo {
+        self.info
+    }
+
+    /// The object.
+    pub fn object(&self) -> &dyn Object {
+        &*self.object
+    }
+
+    /// How many calls wait.
+    pub fn parked(&self) -> usize {
+        self.parked.count
+    }
+
+    /// Whether a write panicked.
+    pub fn is_poisoned(&self) -> bool {
+        self.poison.is_some()
+    }
+
+    /// Accepts the state after a panic. Parked calls failed when it happened.
+    pub fn clear_poison(&mut self) {
+        self.poison = None;
+    }
+
+    fn check(&self) -> Result<()> {
+        match &self.poison {
+            None => Ok(()),
+            Some(message) => Err(Error::Poisoned { object: self.name(), message: message.to_string() }),
+        }
+    }
+
+    fn method(&self, method: u16) -> Result<&'static MethodInfo> {
+        self.info
+            .methods
+            .get(usize::from(method))
+            .ok_or_else(|| crucial_runtime::support::no_such_method(self.info.name, method))
+    }
+
+    /// Whether a call of this method can run with shared access: a `&self` method whose guard holds.
+    /// None if it needs exclusive access, to change the object or to park.
+    pub fn read(&self, method: u16, args: &[u8], cx: &mut Context, out: &mut Vec<u8>) -> Option<Result<()>> {
+        let info = match self.check().and_then(|()| self.method(method)) {
+            Ok(info) => info,
+            Err(error) => return Some(Err(error)),
+        };
+        if info.access == Access::Write {
+            return None;
+        }
+        if info.guarded {
+            match self.guard(info, method, args) {
+                Ok(true) => {}
+                Ok(false) => return None,
+                Err(error) => return Some(Err(error)),
+            }
+        }
+        Some(self.run_read(info, method, args, cx, out))
+    }
+
+    /// Makes a call. If it is parked, `origin` says where its answer goes. The answers of calls that it let go on are
+    /// appended to `released`.
+    pub fn call(
+        &mut self,
+        method: u16,
+        args: &[u8],
+        cx: Context,
+        origin: impl FnOnce() -> O,
+        out: &mut Vec<u8>,
+        released: &mut Vec<(O, Answer)>,
+    ) -> Step {
+        if let Err(error) = self.check() {
+            return Step::Done(Err(error));
+        }
+        self.step(method, args, cx, origin, out, released)
+    }
+
+    /// Runs a call from its guard to its end, or parks it.
+    fn step(
+        &mut self,
+        mut method: u16,
+        args: &[u8],
+        mut cx: Context,
+        origin: impl FnOnce() -> O,
+        out: &mut Vec<u8>,
+        released: &mut Vec<(O, Answer)>,
+    ) -> Step {
+        let start = out.len();
+        // The arguments of a continuation, once there is one.
+        let mut continued: Option<Vec<u8>> = None;
+        let mut written = false;
+        let step = loop {
+            let args = continued.as_deref().unwrap_or(args);
+            let info = match self.method(method) {
+                Ok(info) => info,
+                Err(error) => break Step::Done(Err(error)),
+            };
+            if written {
+                // Invariant: guards are tried again in the order of arrival after every write. The calls that wait
+                // already come before this one's continuation.
+                self.release(released);
+                written = false;
+                if let Err(error) = self.check() {
+                    break Step::Done(Err(error));
+                }
+            }
+            if info.guarded {
+                match self.guard(info, method, args) {
+                    Ok(true) => {}
+                    Ok(false) => break self.park(method, args, cx, origin),
+                    Err(error) => break Step::Done(Err(error)),
+                }
+            }
+            let result = match info.access {
+                Access::Read => self.run_read(info, method, args, &mut cx, out),
+                Access::Write => {
+                    written = true;
+                    self.run_write(info, method, args, &mut cx, out, released)
+                }
+            };
+            match (result, info.then) {
+                (Ok(()), Some(then)) => {
+                    continued = Some(out[start..].to_vec());
+                    out.truncate(start);
+                    method = then;
+                }
+                (result, _) => break Step::Done(result),
+            }
+        };
+        if written {
+            self.release(released);
+        }
+        step
+    }
+
+    fn park(&mut self, method: u16, args: &[u8], cx: Context, origin: impl FnOnce() -> O) -> Step {
+        if self.parked.count as u64 >= self.parked.limit {
+            return Step::Done(Err(Error::TooMany {
+                what: format!("calls that wait at {}", self.name()),
+                limit: self.parked.limit,
+                setting: "limit_parked".to_owned(),
+            }));
+        }
+        self.parked.push(method, args, cx, origin());
+        Step::Parked
+    }
+
+    /// Lets the calls go on whose guards hold now, in the order of their arrival; each write starts the search anew.
+    fn release(&mut self, released: &mut Vec<(O, Answer)>) {
+        'search: while self.parked.count > 0 && self.poison.is_none() {
+            for group in self.parked.in_order() {
+                let Group { method, args, .. } = &self.parked.groups[group];
+                let method = *method;
+                let info = self.method(method).expect("a parked call's method exists");
+                match self.guard(info, method, args) {
+                    Ok(false) => continue,
+                    Ok(true) if info.access == Access::Read && info.then.is_none() => {
+                        // Nothing changes, so the guard holds for the whole group.
+                        let Group { args, calls, .. } = self.parked.groups.swap_remove(group);
+                        self.parked.count -= calls.len();
+                        for Call { mut context, origin, .. } in calls {
+                            let mut out = Vec::new();
+                            let result = self.run_read(info, method, &args, &mut context, &mut out);
+                            released.push((origin, result.map(|()| out)));
+                        }
+                    }
+                    Ok(true) => {
+                        let args = args.clone();
+                        let Call { context, origin, .. } = self.parked.pop(group);
+                        self.resume(method, &args, context, origin, released);
+                    }
+                    Err(error) => {
+                        let call = self.parked.pop(group);
+                        released.push((call.origin, Err(error)));
+                    }
+                }
+                continue 'search;
+            }
+            return;
+        }
+    }
+
+    /// Runs a parked call whose guard holds. A continuation parks again; its chain is released by the caller's
+    /// search, which starts anew.
+    fn resume(
+        &mut self,
+        method: u16,
+        args: &[u8],
+        mut cx: Context,
+        origin: O,
+        released: &mut Vec<(O, Answer)>,
+    ) {
+        let info = self.method(method).expect("a parked call's method exists");
+        let mut out = Vec::new();
+        let result = match info.access {
+            Access::Read => self.run_read(info, method, args, &mut cx, &mut out),
+            Access::Write => self.run_write(info, method, args, &mut cx, &mut out, released),
+        };
+        match (result, info.then) {
+            (Ok(()), Some(then)) => self.parked.push(then, &out, cx, origin),
+            (result, _) => released.push((origin, result.map(|()| out))),
+        }
+    }
+
+    /// Takes back the parked call for which `is` holds.
+    pub fn withdraw(&mut self, is: impl Fn(&O) -> bool) -> Option<O> {
+        for group in 0..self.parked.groups.len() {
+            let calls = &mut self.parked.groups[group].calls;
+            if let Some(at) = calls.iter().position(|call| is(&call.origin)) {
+                let call = calls.remove(at).expect("its position was just found");
+                self.parked.count -= 1;
+                if calls.is_empty() {
+                    self.parked.groups.swap_remove(group);
+                }
+                return Some(call.origin);
+            }
+        }
+        None
+    }
+
+    /// Gives up the parked calls, because the object goes.
+    pub fn close(&mut self, released: &mut Vec<(O, Answer)>) {
+        let error = Error::NoSuchObject { object: self.name() };
+        released.extend(self.parked.drain().map(|origin| (origin, Err(error.clone()))));
+    }
+
+    fn guard(&self, info: &MethodInfo, method: u16, args: &[u8]) -> Result<bool> {
+        catch_unwind(AssertUnwindSafe(|| in_method(|| self.object.guard(method, args))))
+            .unwrap_or_else(|panic| Err(self.panicked(&format!("the guard of {}", info.name), &*panic)))
+    }
+
+    /// A read that panics fails its caller only: it could not change the object (as with `std::sync::RwLock`).
+    fn run_read(
+        &self,
+        info: &MethodInfo,
+        method: u16,
+        args: &[u8],
+        cx: &mut Context,
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
+        catch_unwind(AssertUnwindSafe(|| in_method(|| self.object.read(method, args, cx, out))))
+            .unwrap_or_else(|panic| Err(self.panicked(info.name, &*panic)))
+    }
+
+    /// A write that panics poisons the object: its state may be half changed. Parked calls fail too, since nothing
+    /// could let them go on.
+    fn run_write(
+        &mut self,
+        info: &MethodInfo,
+        method: u16,
+        args: &[u8],
+        cx: &mut Context,
+        out: &mut Vec<u8>,
+        released: &mut Vec<(O, Answer)>,
+    ) -> Result<()> {
+        let object = &mut self.object;
+        catch_unwind(AssertUnwindSafe(|| in_method(|| object.write(method, args, cx, out)))).unwrap_or_else(
+            |panic| {
+                self.poison = Some(panic_message(&*panic).into());
+                let error = self.check().expect_err("it was poisoned just now");
+                released.extend(self.parked.drain().map(|origin| (origin, Err(error.clone()))));
+                Err(self.panicked(info.name, &*panic))
+            },
+        )
+    }
+
+    fn panicked(&self, method: &str, panic: &(dyn std::any::Any + Send)) -> Error {
+        Error::MethodPanicked {
+            object: self.name(),
+            method: method.to_owned(),
+            message: panic_message(panic),
+        }
+    }
+}

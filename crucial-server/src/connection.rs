@@ -1,0 +1,301 @@
+//! One connection of a client.
+
+use std::{
+    io,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use crucial_runtime::{
+    client::Spin,
+    codec,
+    error::{Error, Result},
+    wire::{self, Hello, MAGIC, Plane, Welcome},
+};
+use rustix::net::{RecvFlags, recv};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    sync::Notify,
+};
+
+use crate::{
+    admin,
+    node::{Client, Link, Node},
+};
+
+/// How long a client may take to greet.
+const GREETING: Duration = Duration::from_secs(5);
+/// The room that a read gets at first.
+const INPUT: usize = 16 << 10;
+/// Buffers above this size are given back to the allocator when they are empty.
+const KEPT: usize = 1 << 20;
+/// Frames that take longer than this are run where they don't keep other connections from being served.
+const SLOW: Duration = Duration::from_millis(1);
+
+/// Answers that come later than their request: of calls that were parked, or found their object busy.
+#[derive(Default)]
+struct Outbox {
+    frames: Mutex<Vec<u8>>,
+    filled: Notify,
+}
+
+impl Link for Outbox {
+    fn send(&self, frame: &[u8]) {
+        let mut frames = self.frames.lock().unwrap();
+        let first = frames.is_empty();
+        frames.extend_from_slice(frame);
+        drop(frames);
+        if first {
+            self.filled.notify_one();
+        }
+    }
+}
+
+impl Outbox {
+    fn take(&self, out: &mut Vec<u8>) {
+        let mut frames = self.frames.lock().unwrap();
+        if out.is_empty() {
+            std::mem::swap(&mut *frames, out);
+        } else {
+            out.append(&mut frames);
+        }
+    }
+}
+
+/// Serves a connection until the client closes it, breaks the protocol, or the server stops.
+pub(crate) async fn serve(node: Arc<Node>, mut stream: TcpStream, spin: Duration) {
+    let peer = stream.peer_addr().map_or_else(|_| "?".to_owned(), |a| a.to_string());
+    if let Err(error) = crucial_runtime::client::prepare(&stream) {
+        tracing::warn!(%peer, %error, "can't set up a connection");
+        return;
+    }
+    let greeted = tokio::time::timeout(GREETING, greet(&mut stream)).await;
+    let greeting = greeted.unwrap_or_else(|_| refused(format!("no greeting within {GREETING:?}")));
+    let hello = match greeting {
+        Ok(Greeting::Data(hello)) => hello,
+        Ok(Greeting::Control) => return admin::serve(node, stream).await,
+        Err(error) => {
+            tracing::warn!(%peer, %error, "a connection is refused");
+            return refuse(&mut stream, error).await;
+        }
+    };
+    let outbox = Arc::new(Outbox::default());
+    let link: Arc<dyn Link> = outbox.clone();
+    match node.open(&hello, link.clone()) {
+        Err(error) => {
+            tracing::info!(%peer, %error, "a client is refused");
+            refuse(&mut stream, error).await;
+        }
+        Ok((client, welcome)) => {
+            tracing::debug!(%peer, run = %hello.run, "a client has connected");
+            let greeting = wire::value_frame::<Result<Welcome>>(&Ok(welcome));
+            let served = match stream.write_all(&greeting).await {
+                Ok(()) => Connection::new(&node, &client, &outbox, spin).run(&mut stream).await,
+                Err(error) => Err(error.into()),
+            };
+            node.close(&client, &link);
+            match served {
+                Ok(()) => tracing::debug!(%peer, "a client is gone"),
+                Err(End::Broken(error)) => tracing::debug!(%peer, %error, "a connection broke"),
+                Err(End::Refused(error)) => {
+                    tracing::warn!(%peer, %error, "a client broke the protocol");
+                    let mut frame = Vec::new();
+                    let start = wire::begin_answer(&mut frame);
+                    wire::end_answer(&mut frame, start, 0, Err(error));
+                    let _ = stream.write_all(&frame).await;
+                    drain(&mut stream).await;
+                }
+            }
+        }
+    }
+}
+
+enum Greeting {
+    Data(Hello),
+    Control,
+}
+
+fn refused<T>(reason: impl Into<String>) -> Result<T> {
+    Err(Error::Refused { reason: reason.into() })
+}
+
+async fn greet(stream: &mut TcpStream) -> Result<Greeting> {
+    let cut = |e: io::Error| Error::Refused { reason: format!("the greeting is cut off: {e}") };
+    let mut magic = [0; MAGIC.len() + 1];
+    stream.read_exact(&mut magic).await.map_err(cut)?;
+    if magic[..MAGIC.len()] != *MAGIC {
+        return refused("this is the port of a DSO server, and the peer is no client of it");
+    }
+    match magic[MAGIC.len()] {
+        b if b == Plane::Control as u8 => return Ok(Greeting::Control),
+        b if b == Plane::Data as u8 => {}
+        other => return refused(format!("there is no plane {other}")),
+    }
+    let mut length = [0; 4];
+    stream.read_exact(&mut length).await.map_err(cut)?;
+    let length = u32::from_le_bytes(length) as usize;
+    if length > wire::GREETING_LIMIT {
+        return refused(format!("a greeting of {length} bytes is too long"));
+    }
+    let mut greeting = vec![0; length];
+    stream.read_exact(&mut greeting).await.map_err(cut)?;
+    codec::decode("the greeting", &greeting).map(Greeting::Data)
+}
+
+async fn refuse(stream: &mut TcpStream, error: Error) {
+    let _ = stream.write_all(&wire::value_frame(&Result::<(), Error>::Err(error))).await;
+    drain(stream).await;
+}
+
+/// Reads what the peer still sends, for a moment: closing at once would reset the connection, and the peer might
+/// never see the reason.
+async fn drain(stream: &mut TcpStream) {
+    let _ = stream.shutdown().await;
+    let mut rest = [0; 4096];
+    let mut budget = 64;
+    let read = async {
+        while budget > 0 && matches!(stream.read(&mut rest).await, Ok(n) if n > 0) {
+            budget -= 1;
+        }
+    };
+    let _ = tokio::time::timeout(Duration::from_millis(200), read).await;
+}
+
+/// Why a connection ended.
+enum End {
+    Broken(io::Error),
+    Refused(Error),
+}
+
+impl From<io::Error> for End {
+    fn from(error: io::Error) -> Self {
+        End::Broken(error)
+    }
+}
+
+struct Connection<'a> {
+    node: &'a Node,
+    client: &'a Arc<Client>,
+    outbox: &'a Outbox,
+    input: Vec<u8>,
+    filled: usize,
+    output: Vec<u8>,
+    spin: Spin,
+    slow: bool,
+}
+
+impl<'a> Connection<'a> {
+    fn new(node: &'a Node, client: &'a Arc<Client>, outbox: &'a Outbox, spin: Duration) -> Self {
+        Connection {
+            node,
+            client,
+            outbox,
+            input: vec![0; INPUT],
+            filled: 0,
+            output: Vec::new(),
+            spin: Spin::new(spin),
+            slow: false,
+        }
+    }
+
+    async fn run(mut self, stream: &mut TcpStream) -> Result<(), End> {
+        loop {
+            if self.filled > 0 {
+                self.serve_frames()?;
+            }
+            self.outbox.take(&mut self.output);
+            if !self.output.is_empty() {
+                self.write(stream).await?;
+            }
+            match self.look(stream).await? {
+                Some(0) => return Ok(()),
+                Some(read) => self.filled += read,
+                None => {
+                    tokio::select! {
+                        biased;
+                        readable = stream.readable() => readable?,
+                        () = self.outbox.filled.notified() => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// Runs every frame that is there; their answers gather in `output`.
+    fn serve_frames(&mut self) -> Result<(), End> {
+        let start = Instant::now();
+        let served = if self.slow {
+            // A long method must not keep this worker from serving its other connections.
+            tokio::task::block_in_place(|| self.serve_now())
+        } else {
+            self.serve_now()
+        };
+        self.slow = start.elapsed() > SLOW;
+        served
+    }
+
+    fn serve_now(&mut self) -> Result<(), End> {
+        let mut used = 0;
+        let limit = self.node.limits().frame;
+        while let Some(end) = wire::complete(&self.input[used..self.filled], limit).map_err(End::Refused)? {
+            let body = &self.input[used + 4..used + end];
+            self.node.serve(self.client, body, &mut self.output).map_err(End::Refused)?;
+            used += end;
+        }
+        self.input.copy_within(used..self.filled, 0);
+        self.filled -= used;
+        match self.input[..self.filled].first_chunk::<4>() {
+            Some(length) => {
+                let needed = 4 + u32::from_le_bytes(*length) as usize;
+                if needed > self.input.len() {
+                    self.input.resize(needed, 0);
+                }
+            }
+            None if self.filled == 0 && self.input.len() > KEPT => self.input = vec![0; INPUT],
+            None => {}
+        }
+        Ok(())
+    }
+
+    async fn write(&mut self, stream: &mut TcpStream) -> io::Result<()> {
+        match stream.try_write(&self.output) {
+            Ok(written) if written == self.output.len() => {}
+            Ok(written) => stream.write_all(&self.output[written..]).await?,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => stream.write_all(&self.output).await?,
+            Err(error) => return Err(error),
+        }
+        if self.output.capacity() > KEPT {
+            self.output = Vec::new();
+        }
+        self.output.clear();
+        Ok(())
+    }
+
+    /// Reads what is there; looks again for a moment if that has paid before. None: nothing came.
+    async fn look(&mut self, stream: &TcpStream) -> io::Result<Option<usize>> {
+        let room = &mut self.input[self.filled..];
+        match stream.try_read(room) {
+            Ok(read) => return Ok(Some(read)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+        let Some(end) = self.spin.begin() else { return Ok(None) };
+        loop {
+            match recv(stream, &mut *room, RecvFlags::DONTWAIT) {
+                Ok((read, _)) => {
+                    self.spin.found();
+                    return Ok(Some(read));
+                }
+                Err(rustix::io::Errno::AGAIN) => {}
+                Err(error) => return Err(error.into()),
+            }
+            if Instant::now() > end {
+                self.spin.missed();
+                return Ok(None);
+            }
+            // Other connections of this worker come first.
+            tokio::task::yield_now().await;
+        }
+    }
+}
