@@ -1,1 +1,4 @@
 //! Placeholder while the crate is being written.
+
+#[cfg(feature = "processes")]
+pub mod lambda;
