@@ -32,6 +32,7 @@ async fn main() -> Result<(), Error> {
         }
         Some("never-ready") => std::thread::sleep(Duration::from_secs(3600)),
         Some("raw") => raw(),
+        Some("deaf") => deaf(),
         Some("tied") => die_with_parent(),
         Some("host") => host().await?,
         Some(other) => return Err(format!("there is no mode {other}").into()),
@@ -106,18 +107,20 @@ fn raw() -> ! {
     }
 }
 
+/// Answers once, asks for more, and hangs up without waiting for it.
+fn deaf() -> ! {
+    let (_, id, _) = request("GET", "invocation/next", "");
+    request("POST", &format!("invocation/{id}/response"), &process::id().to_string());
+    drop(send("GET", "invocation/next", ""));
+    println!("hung up");
+    loop {
+        std::thread::park();
+    }
+}
+
 /// Status, request id and body of an answer.
 fn request(method: &str, path: &str, body: &str) -> (u16, String, String) {
-    let api = env::var("AWS_LAMBDA_RUNTIME_API").expect("started as a function");
-    let mut stream = TcpStream::connect(&api).expect("the Runtime API is there");
-    write!(
-        stream,
-        "{method} /2018-06-01/runtime/{path} HTTP/1.1\r\nHost: {api}\r\nConnection: close\r\nContent-Length: \
-         {}\r\n\r\n{body}",
-        body.len()
-    )
-    .expect("the Runtime API listens");
-    let mut reader = BufReader::new(stream);
+    let mut reader = BufReader::new(send(method, path, body));
     let mut line = String::new();
     reader.read_line(&mut line).expect("an answer");
     let status = line.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
@@ -135,6 +138,20 @@ fn request(method: &str, path: &str, body: &str) -> (u16, String, String) {
     let mut body = String::new();
     reader.read_to_string(&mut body).expect("a body");
     (status, id, body)
+}
+
+/// The connection on which the answer will come.
+fn send(method: &str, path: &str, body: &str) -> TcpStream {
+    let api = env::var("AWS_LAMBDA_RUNTIME_API").expect("started as a function");
+    let mut stream = TcpStream::connect(&api).expect("the Runtime API is there");
+    let length = body.len();
+    write!(
+        stream,
+        "{method} /2018-06-01/runtime/{path} HTTP/1.1\r\nHost: {api}\r\nConnection: close\r\n\
+         Content-Length: {length}\r\n\r\n{body}"
+    )
+    .expect("the Runtime API listens");
+    stream
 }
 
 /// Hosts a service with one instance of this program that ends with it, and says which.

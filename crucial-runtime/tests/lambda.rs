@@ -335,10 +335,24 @@ async fn an_idle_process_that_ends_is_replaced_unnoticed() {
         eventually("it is dead", || !is_alive(pid)).await;
         assert_ne!(lab.pid().await, pid);
     }
-    lab.answer(json!({"do": "exit-later"})).await;
-    let pid = lab.pid().await;
+    let pid = lab.answer(json!({"do": "exit-later"})).await["pid"].as_u64().unwrap();
     eventually("it exits", || !is_alive(pid)).await;
     assert_ne!(lab.pid().await, pid);
+}
+
+#[tokio::test]
+async fn an_instance_that_asks_no_more_is_replaced() {
+    let lab = Lab::start(Function { init_timeout: Duration::from_millis(500), ..mode("deaf") }).await;
+    let mut last = 0;
+    for instance in 1..=3 {
+        let pid = answer(&lab.invoke(json!({})).await).as_u64().unwrap();
+        assert_ne!(pid, last);
+        assert!(last == 0 || !is_alive(last));
+        last = pid;
+        eventually("it hangs up", || lab.printed(OutputStream::Stdout).len() == instance).await;
+        // The service hears of it a moment later.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
 }
 
 #[tokio::test]
@@ -671,7 +685,16 @@ async fn a_shutdown_leaves_no_process_behind() {
     })
     .await;
     assert!(pids.iter().all(|pid| is_alive(*pid)));
+    let endpoint = lab.lambda.endpoint().to_string();
+    let caller = tokio::spawn(async move {
+        invoke_http(&endpoint, "plain", r#"{"do":"sleep","ms":3600000}"#.into()).await
+    });
+    eventually("it runs too", || {
+        lab.printed(OutputStream::Platform).iter().filter(|line| line.starts_with("START")).count() == 5
+    })
+    .await;
     lab.lambda.shutdown().await;
+    assert!(matches!(caller.await.unwrap(), Err(InvokeError::Service { .. })));
     for pid in pids {
         assert!(!Path::new(&format!("/proc/{pid}")).exists(), "not even a zombie");
     }

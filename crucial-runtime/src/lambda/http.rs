@@ -1,6 +1,6 @@
 //! An HTTP/1.1 server for one listener, and answers in JSON.
 
-use std::{convert::Infallible, rc::Rc};
+use std::{convert::Infallible, pin::pin, rc::Rc, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -12,40 +12,70 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::TokioIo;
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    task::JoinSet,
+};
 
 pub(crate) type Reply = Response<Full<Bytes>>;
 
-/// Answers every request on every connection, until it is dropped.
-pub(crate) async fn serve<F>(listener: TcpListener, handle: impl Fn(Request<Incoming>) -> F + 'static)
-where
+/// Answers every request on every connection. When the sender of `closing` is dropped, it takes no more and
+/// returns when those that have come are answered.
+pub(crate) async fn serve<F>(
+    listener: TcpListener,
+    mut closing: watch::Receiver<()>,
+    handle: impl Fn(Request<Incoming>) -> F + 'static,
+) where
     F: Future<Output = Reply> + 'static,
 {
     let handle = Rc::new(handle);
     let mut connections = JoinSet::new();
     loop {
         while connections.try_join_next().is_some() {}
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = closing.changed() => break,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                connections.spawn_local(converse(stream, closing.clone(), handle.clone()));
+            }
             Err(error) => {
                 // The peer gave up, or this process has no descriptor left: wait for one.
                 tracing::warn!(%error, "can't accept a connection");
-                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-                continue;
+                tokio::time::sleep(Duration::from_millis(10)).await;
             }
-        };
-        // Answers are small and waited for.
-        let _ = stream.set_nodelay(true);
-        let handle = handle.clone();
-        connections.spawn_local(async move {
-            let service = service_fn(|request| {
-                let reply = handle(request);
-                async move { Ok::<_, Infallible>(reply.await) }
-            });
-            if let Err(error) = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await {
-                tracing::debug!(%error, "connection ended");
-            }
-        });
+        }
+    }
+    drop(listener);
+    connections.join_all().await;
+}
+
+/// Answers every request on one connection.
+async fn converse<F>(
+    stream: TcpStream,
+    mut closing: watch::Receiver<()>,
+    handle: Rc<impl Fn(Request<Incoming>) -> F + 'static>,
+) where
+    F: Future<Output = Reply> + 'static,
+{
+    // Answers are small and waited for.
+    let _ = stream.set_nodelay(true);
+    let service = service_fn(|request| {
+        let reply = handle(request);
+        async move { Ok::<_, Infallible>(reply.await) }
+    });
+    let mut connection = pin!(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+    let outcome = tokio::select! {
+        outcome = connection.as_mut() => outcome,
+        _ = closing.changed() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = outcome {
+        tracing::debug!(%error, "connection ended");
     }
 }
 

@@ -9,6 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 use tokio::{
     process::Child,
     sync::{Notify, oneshot},
@@ -127,6 +128,7 @@ pub(crate) struct Instance {
     id: InstanceId,
     service: Rc<Service>,
     started: Instant,
+    pid: Option<Pid>,
     pipes: [OutputPipe; 2],
     state: RefCell<State>,
     /// Wakes the supervisor when there is something to watch or to do.
@@ -136,10 +138,11 @@ pub(crate) struct Instance {
 }
 
 impl Instance {
-    /// An instance whose process has just been started for `work`.
+    /// An instance whose process was started for `work`, which began at `started`.
     pub(crate) fn new(
         id: InstanceId,
         service: Rc<Service>,
+        started: Instant,
         pid: u32,
         pipes: [OutputPipe; 2],
         work: Box<Work>,
@@ -161,7 +164,8 @@ impl Instance {
         Instance {
             id,
             service,
-            started: Instant::now(),
+            started,
+            pid: i32::try_from(pid).ok().and_then(Pid::from_raw),
             pipes,
             state: RefCell::new(state),
             changed: Notify::new(),
@@ -263,10 +267,13 @@ impl Instance {
     fn deliver(&self) {
         let mut state = self.state.borrow_mut();
         // A process that is about to end must not get what another could do.
-        if state.killed.is_some() || state.assigned.is_none() {
+        if state.assigned.is_none() || state.killed.is_some() || self.has_ended() {
             return;
         }
-        let Some(next) = state.next.take() else { return };
+        let Some(next) = state.next.take() else {
+            self.expect_next(&mut state);
+            return;
+        };
         let Some(work) = state.assigned.take() else { return };
 
         let since = Instant::now();
@@ -282,6 +289,7 @@ impl Instance {
         if next.send(event).is_err() {
             // Its connection broke. Either it asks again or it ends.
             state.assigned = Some(work);
+            self.expect_next(&mut state);
             return;
         }
         state.log.clear();
@@ -291,9 +299,29 @@ impl Instance {
         state.running = Some(Running { work, since, deadline });
         drop(state);
         self.print(OutputStream::Platform, start);
+        self.wake();
+    }
+
+    /// Work waits for an instance that is up: give it as long to ask for it as it had to get ready.
+    fn expect_next(&self, state: &mut State) {
+        if state.init.is_some() && state.settle_by.is_none() {
+            state.settle_by = Instant::now().checked_add(self.service.function().init_timeout);
+            self.wake();
+        }
+    }
+
+    /// Makes sure that the supervisor watches.
+    fn wake(&self) {
         if self.asleep.get() {
             self.changed.notify_one();
         }
+    }
+
+    /// Whether the process has ended, even if the supervisor hasn't heard of it. The process isn't collected
+    /// before that, so its number can't have gone to another.
+    fn has_ended(&self) -> bool {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        self.pid.is_some_and(|pid| !matches!(waitid(WaitId::Pid(pid), options), Ok(None)))
     }
 
     /// The running invocation has an answer.

@@ -8,13 +8,13 @@ use std::{
     rc::Rc,
     sync::{Arc, Mutex, PoisonError},
     thread::{self, JoinHandle},
-    time::{Instant, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use bytes::Bytes;
 use tokio::{
     net::TcpListener,
-    sync::{Notify, mpsc, oneshot},
+    sync::{Notify, mpsc, oneshot, watch},
     task::{JoinSet, LocalSet, spawn_local},
 };
 
@@ -33,6 +33,9 @@ use super::{
 
 /// How many asynchronous invocations may wait for an instance.
 const QUEUE: usize = 10_000;
+
+/// How long callers may take to read their last answers when the service ends.
+const FAREWELL: Duration = Duration::from_millis(500);
 
 /// A function that runs in processes on this machine.
 ///
@@ -207,7 +210,8 @@ async fn serve(
         }
     };
     let service = Rc::new(Service::new(function, sink));
-    let api = spawn_local(http::serve(listener, {
+    let (close, is_closing) = watch::channel(());
+    let api = spawn_local(http::serve(listener, is_closing, {
         let service = service.clone();
         move |request| invoke_api::handle(service.clone(), request)
     }));
@@ -225,8 +229,10 @@ async fn serve(
     }
     reaper.abort();
     service.shut_down().await;
-    api.abort();
     commands.close();
+    // Callers get the answers that there are now; one that doesn't read them isn't waited for.
+    drop(close);
+    let _ = tokio::time::timeout(FAREWELL, api).await;
     if let Some(done) = done {
         let _ = done.send(());
     }
@@ -264,7 +270,7 @@ impl Service {
         }
     }
 
-    pub(crate) fn function(&self) -> &Function {
+    pub(crate) fn function(&self) -> &Arc<Function> {
         &self.function
     }
 
@@ -345,10 +351,12 @@ impl Service {
         };
         let pid = child.id().unwrap_or_default();
         tracing::debug!(instance = id, pid, "instance started");
-        let instance = Rc::new(Instance::new(id, self.clone(), pid, pipes, work));
+        let instance = Rc::new(Instance::new(id, self.clone(), started, pid, pipes, work));
         self.instances.borrow_mut().insert(id, instance.clone());
         let mut helpers = JoinSet::new();
-        helpers.spawn_local(http::serve(listener, {
+        // Its connections end with it, without ceremony.
+        let (open, is_closing) = watch::channel(());
+        helpers.spawn_local(http::serve(listener, is_closing, {
             let instance = instance.clone();
             move |request| runtime_api::handle(instance.clone(), request)
         }));
@@ -360,7 +368,7 @@ impl Service {
         while supervisors.try_join_next().is_some() {}
         supervisors.spawn_local(async move {
             instance.supervise(child).await;
-            drop(helpers);
+            drop((helpers, open));
         });
     }
 
@@ -470,7 +478,6 @@ mod tests {
 
     #[test]
     fn the_smaller_limit_counts() {
-        use std::time::Duration;
         let function = Function { memory: 100, timeout: Duration::from_secs(5), ..Function::new("f", "f") };
         let work = |timeout, memory| {
             let options = InvokeOptions { timeout, memory, ..InvokeOptions::default() };
