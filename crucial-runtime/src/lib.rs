@@ -5,7 +5,7 @@
 //! - [`object`]: the object trait and the registry of shared types,
 //! - [`reference`]: object references, keys and the handles' common trait,
 //! - [`function`] and [`task`]: the registry of cloud functions and the work they describe,
-//! - [`backend`]: where cloud threads run,
+//! - [`backend`]: where cloud threads run; [`lambda`] is the local Lambda service of the process back end,
 //! - [`wire`] and [`client`]: the data plane's protocol and its client side,
 //! - [`run`]: one execution of a program, which ties these together,
 //! - [`config`]: every setting, with its default and its source.
@@ -21,6 +21,8 @@ pub mod dso;
 pub mod error;
 pub mod function;
 pub mod id;
+#[cfg(feature = "processes")]
+pub mod lambda;
 pub mod object;
 pub mod reference;
 pub mod run;

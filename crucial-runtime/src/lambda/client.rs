@@ -1,0 +1,83 @@
+//! A small client of the Invoke API, for function processes that call functions.
+
+use std::sync::LazyLock;
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::{HeaderMap, Request, StatusCode, header::CONTENT_TYPE};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+
+use super::{
+    error::InvokeError,
+    invocation::{FunctionError, Invocation},
+    log::read_report,
+};
+
+/// One pool of connections for the whole process.
+static CLIENT: LazyLock<Client<HttpConnector, Full<Bytes>>> = LazyLock::new(|| {
+    let mut connector = HttpConnector::new();
+    connector.set_nodelay(true);
+    Client::builder(TokioExecutor::new()).build(connector)
+});
+
+/// Runs a function through the Invoke API at `endpoint` and waits for its answer.
+///
+/// `endpoint` is `host:port`, with or without `http://`; `function` is a name or an ARN. Requests aren't signed,
+/// so this is for the local service. Connections are kept and reused.
+///
+/// # Errors
+/// If the function was not run, or the service could not be reached ([`InvokeError::Transport`]).
+pub async fn invoke_http(endpoint: &str, function: &str, payload: Bytes) -> Result<Invocation, InvokeError> {
+    let failed = |message: String| InvokeError::Transport { endpoint: endpoint.to_owned(), message };
+    let host = endpoint.strip_prefix("http://").unwrap_or(endpoint).trim_end_matches('/');
+    // A colon is a separator in an ARN and data in a path.
+    let function = function.replace('%', "%25").replace(':', "%3A").replace('/', "%2F").replace(' ', "%20");
+    let request = Request::post(format!("http://{host}/2015-03-31/functions/{function}/invocations"))
+        .header(CONTENT_TYPE, "application/json")
+        .header("x-amz-log-type", "Tail")
+        .body(Full::new(payload))
+        .map_err(|error| failed(error.to_string()))?;
+    let response = CLIENT.request(request).await.map_err(|error| failed(chain(&error)))?;
+    let (parts, body) = response.into_parts();
+    let body = body.collect().await.map_err(|error| failed(chain(&error)))?.to_bytes();
+    let header = |name| text(&parts.headers, name);
+    if parts.status != StatusCode::OK {
+        return Err(InvokeError::from_answer(parts.status.as_u16(), header("x-amzn-errortype"), &body));
+    }
+    let log_tail = BASE64_STANDARD.decode(header("x-amz-log-result")).unwrap_or_default();
+    let log_tail = String::from_utf8_lossy(&log_tail).into_owned();
+    let (duration, max_memory_mb, init_duration) = read_report(&log_tail).unwrap_or_default();
+    Ok(Invocation {
+        request_id: header("x-amzn-requestid").to_owned(),
+        payload: body,
+        function_error: parts
+            .headers
+            .get("x-amz-function-error")
+            .map(|value| FunctionError::from_header(value.to_str().unwrap_or_default())),
+        log_tail,
+        duration,
+        init_duration,
+        max_memory_mb,
+        cold_start: init_duration.is_some(),
+    })
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
+    headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+}
+
+/// An error with its causes: hyper's own message says only which step failed.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
