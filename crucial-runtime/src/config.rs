@@ -68,6 +68,9 @@ pub struct Config {
     pub memory: u64,
     /// `idle`: how long a function process without work is kept. Default: 60 s.
     pub idle: Duration,
+    /// The arguments with which this program starts its function processes. Not a setting: tests need it.
+    #[doc(hidden)]
+    pub launch: Vec<String>,
     /// `limit_frame`, `limit_key`, `limit_objects`, `limit_parked`: see [`Limits`].
     pub limits: Limits,
 }
@@ -86,6 +89,7 @@ impl Default for Config {
             timeout: None,
             memory: 1769,
             idle: Duration::from_secs(60),
+            launch: Vec::new(),
             limits: Limits::default(),
         }
     }

@@ -7,12 +7,17 @@ pub use crucial_macros::{cloud_fn, main, shared, test};
 pub use crucial_runtime::{
     bulk,
     call::Call,
+    config::{BackendKind, Config, Limits},
     context::Context,
     error::{Error, Result},
     reference::{Shared, Static},
+    run,
     task::Task,
 };
 
+pub mod thread;
+
+mod cli;
 mod entry;
 
 /// What generated code uses. Not for people: it changes without notice.

@@ -1,5 +1,11 @@
 //! Where cloud threads run.
 
+#[cfg(feature = "processes")]
+mod event;
+#[cfg(feature = "processes")]
+pub mod instance;
+#[cfg(feature = "processes")]
+mod processes;
 mod threads;
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -8,7 +14,7 @@ use crate::{
     config::BackendKind,
     error::{Error, Result},
     function::{FunctionInfo, Options},
-    run::Run,
+    run::{self, Run},
     task::Task,
 };
 
@@ -48,7 +54,27 @@ pub trait Backend: Send + Sync + 'static {
 pub(crate) fn start(run: &Run) -> Result<Arc<dyn Backend>> {
     match run.config().backend {
         BackendKind::Threads => Ok(Arc::new(threads::Threads::new(run.config().concurrency))),
-        BackendKind::Processes => Err(Error::Registry { reason: "to come".to_owned() }),
+        #[cfg(feature = "processes")]
+        BackendKind::Processes => Ok(Arc::new(processes::Processes::start(run)?)),
+        #[cfg(not(feature = "processes"))]
+        BackendKind::Processes => Err(Error::Registry {
+            reason: "this program was built without the feature `processes` of `crucial`".to_owned(),
+        }),
+    }
+}
+
+/// Waits for the result of a spawned task.
+pub fn wait(result: tokio::sync::oneshot::Receiver<Result<Vec<u8>>>, function: &str) -> Result<Vec<u8>> {
+    run::blocking(&"join", || result.blocking_recv().map_err(|_| never(function)))?
+}
+
+/// The error of a cloud thread that ended without a result, because its run ended.
+#[must_use]
+pub fn never(function: &str) -> Error {
+    Error::FunctionFailed {
+        function: function.to_owned(),
+        attempt: 1,
+        reason: "the run ended before it had a result".to_owned(),
     }
 }
 

@@ -1,0 +1,63 @@
+//! What a client sends to a function process, and what it answers: the payloads of Lambda invocations, in JSON.
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use crate::error::Error;
+
+/// An invocation: one attempt of a cloud thread.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Event {
+    /// The function's name.
+    pub function: String,
+    /// The fingerprint of its signature.
+    #[serde(with = "hex")]
+    pub fingerprint: u128,
+    /// Its encoded arguments.
+    #[serde(with = "blob")]
+    pub args: Vec<u8>,
+    /// Which attempt this is, from 1.
+    pub attempt: u32,
+    /// The run that it belongs to.
+    #[serde(with = "hex")]
+    pub run: u128,
+    /// The addresses of the run's DSO servers.
+    pub servers: Vec<String>,
+    /// Where the function can start more cloud threads: an endpoint of the Invoke API.
+    pub invoke: String,
+}
+
+/// The answer of a function process that ran the function, or refused to. Panics are Lambda function errors instead.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Reply {
+    /// The encoded result.
+    Result(#[serde(with = "blob")] Vec<u8>),
+    /// Why there is none.
+    Error(Error),
+}
+
+/// The name of the function in the local Lambda service.
+pub(super) const FUNCTION: &str = "crucial";
+/// The `errorType` of a function that panicked.
+pub(super) const PANIC: &str = "Panic";
+
+mod blob {
+    use super::{BASE64_STANDARD, Deserialize, Deserializer, Engine, Serializer, de};
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&BASE64_STANDARD.encode(bytes))
+    }
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        BASE64_STANDARD.decode(String::deserialize(deserializer)?).map_err(de::Error::custom)
+    }
+}
+
+mod hex {
+    use super::{Deserialize, Deserializer, Serializer, de};
+    pub(super) fn serialize<S: Serializer>(number: &u128, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{number:032x}"))
+    }
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u128, D::Error> {
+        u128::from_str_radix(&String::deserialize(deserializer)?, 16).map_err(de::Error::custom)
+    }
+}
