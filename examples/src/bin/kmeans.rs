@@ -183,17 +183,17 @@ impl Centroids {
     }
 }
 
-/// Clusters one share of the points. Returns the cluster of each, and where the clusters' centres are.
+/// Worker `i` of `n` clusters its share of the points. Returns the cluster of each, and the clusters' centres.
 #[cloud_fn]
-fn work(share: usize, shares: usize, centroids: &Centroids, barrier: &Barrier) -> (Vec<u8>, Vec<Point>) {
-    let points = &POINTS[POINTS.len() * share / shares..POINTS.len() * (share + 1) / shares];
+fn work(i: usize, n: usize, centroids: &Centroids, barrier: &Barrier) -> (Vec<u8>, Vec<Point>) {
+    let points = &POINTS[POINTS.len() * i / n..POINTS.len() * (i + 1) / n];
     let mut labels = vec![0; points.len()];
     let mut centres = Vec::new();
     let mut clock = Clock::start();
     for round in 0.. {
         let Some(moved) = centroids.centres(round) else { break };
         // Always the same worker tells, so that the lines stay in order.
-        if share == 0 && round > 0 {
+        if i == 0 && round > 0 {
             let (distance, time) = (movement(&centres, &moved), clock.lap());
             println!("round {round:3}: centres moved up to {distance:6.1} km, {time:.1?}");
         }
@@ -290,10 +290,11 @@ struct Map {
 }
 
 impl Map {
-    const WIDTH: usize = 1800;
-    const HEIGHT: usize = 710;
-    const NORTH: f64 = 84.0;
-    const PIXELS_PER_DEGREE: f64 = Self::WIDTH as f64 / 360.0;
+    const NORTH: usize = 84;
+    const SOUTH: usize = 58;
+    const PIXELS_PER_DEGREE: usize = 5;
+    const WIDTH: usize = 360 * Self::PIXELS_PER_DEGREE;
+    const HEIGHT: usize = (Self::NORTH + Self::SOUTH) * Self::PIXELS_PER_DEGREE;
 
     fn new() -> Self {
         Map { pixels: vec![[0; 3]; Self::WIDTH * Self::HEIGHT] }
@@ -301,9 +302,8 @@ impl Map {
 
     /// The place that is drawn at the middle of a pixel.
     fn place(x: usize, y: usize) -> Point {
-        let lat = Self::NORTH - (y as f64 + 0.5) / Self::PIXELS_PER_DEGREE;
-        let lon = (x as f64 + 0.5) / Self::PIXELS_PER_DEGREE - 180.0;
-        to_sphere(lat, lon)
+        let degrees = |pixel: usize| (pixel as f64 + 0.5) / Self::PIXELS_PER_DEGREE as f64;
+        to_sphere(Self::NORTH as f64 - degrees(y), degrees(x) - 180.0)
     }
 
     /// Colours a pixel; what is there shines through where `opacity` is below 1.
@@ -316,7 +316,8 @@ impl Map {
     /// Draws a disc with smooth edges around a place.
     fn disc(&mut self, place: Point, radius: f64, colour: Colour, opacity: f64) {
         let (lat, lon) = to_degrees(place);
-        let (x, y) = ((lon + 180.0) * Self::PIXELS_PER_DEGREE, (Self::NORTH - lat) * Self::PIXELS_PER_DEGREE);
+        let scale = Self::PIXELS_PER_DEGREE as f64;
+        let (x, y) = ((lon + 180.0) * scale, (Self::NORTH as f64 - lat) * scale);
         let pixels = |centre: f64, end: usize| {
             // Conversion from f64 saturates: what is off the map is cut off.
             (centre - radius - 1.0) as usize..((centre + radius + 2.0) as usize).min(end)
@@ -351,15 +352,12 @@ fn draw_map(centres: &[Point], clusters: &[Summary], labels: &[u8]) -> Map {
         }
     }
     // A line every 30 degrees helps the eye.
-    let degrees = |pixel: usize| (pixel as f64 / Map::PIXELS_PER_DEGREE) as usize;
-    for y in 0..Map::HEIGHT {
-        for x in 0..Map::WIDTH {
-            let vertical = x > 0 && degrees(x) / 30 != degrees(x - 1) / 30;
-            let horizontal = y > 0 && (degrees(y) + 6) / 30 != (degrees(y - 1) + 6) / 30;
-            if vertical || horizontal {
-                map.blend(x, y, [255; 3], 0.08);
-            }
-        }
+    const STEP: usize = 30 * Map::PIXELS_PER_DEGREE;
+    for x in (STEP..Map::WIDTH).step_by(STEP) {
+        (0..Map::HEIGHT).for_each(|y| map.blend(x, y, [255; 3], 0.08));
+    }
+    for y in ((Map::NORTH - 60) * Map::PIXELS_PER_DEGREE..Map::HEIGHT).step_by(STEP) {
+        (0..Map::WIDTH).for_each(|x| map.blend(x, y, [255; 3], 0.08));
     }
     for (&point, &label) in POINTS.iter().zip(labels) {
         map.disc(point, 0.65, clusters[label as usize].colour, 0.9);
@@ -386,9 +384,9 @@ fn main() {
     let centroids = Arc::new(Centroids::new(first_centres(k), workers, rounds));
     let barrier = Arc::new(Barrier::new(workers));
     let mut threads = Vec::new();
-    for share in 0..workers {
+    for i in 0..workers {
         let (centroids, barrier) = (Arc::clone(&centroids), Arc::clone(&barrier));
-        threads.push(thread::spawn(move || work(share, workers, &centroids, &barrier)));
+        threads.push(thread::spawn(move || work(i, workers, &centroids, &barrier)));
     }
     let (mut labels, mut centres) = (Vec::new(), Vec::new());
     for thread in threads {
