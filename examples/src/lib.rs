@@ -1,1 +1,7 @@
-//! Placeholder while the crate is being written.
+//! What the example programs share with their `std` twins: reading options and telling the time.
+//!
+//! Nothing here is about concurrency. A program and its twin (`pi.rs` and `pi_std.rs`, say) are meant to be
+//! compared line by line, and all that differs between them has to be in those two files.
+
+pub mod args;
+pub mod clock;

@@ -1,1 +1,65 @@
-//! Placeholder while the crate is being written.
+//! Repository tasks, as `cargo xtask TASK`.
+//!
+//! This is a library with a thin binary, so that another workspace can have the same tasks. Each task is a
+//! module with its arguments and a `run`.
+
+mod lines;
+
+use std::io;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Tasks for this repository.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    Lines(lines::Args),
+}
+
+/// Runs the task that the command line asks for. A task that fails says why on stderr.
+#[must_use]
+pub fn run() -> ExitCode {
+    let result = match Cli::parse().task {
+        Task::Lines(args) => lines::run(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever reads our output has seen enough, as `head` does.
+        Err(Error::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Why a task failed.
+#[derive(Debug)]
+enum Error {
+    /// Output could not be written.
+    Io(io::Error),
+    /// Anything that is explained in words.
+    Message(String),
+}
+
+impl std::fmt::Display for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Io(error) => error.fmt(f),
+            Self::Message(message) => message.fmt(f),
+        }
+    }
+}
+
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}

@@ -1,0 +1,135 @@
+//! Command-line options of the form `--name value`.
+
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::path::Path;
+use std::str::FromStr;
+
+/// The options a program was started with.
+///
+/// Errors, and `--help`, end the program with its usage text: the examples have nothing better to do then.
+#[derive(Debug)]
+pub struct Args {
+    options: &'static [[&'static str; 2]],
+    given: Vec<(String, String)>,
+}
+
+impl Args {
+    /// Reads the options of this process. `options` lists those it takes, each with its
+    /// meaning, for the usage text.
+    #[must_use]
+    pub fn from_env(options: &'static [[&'static str; 2]]) -> Self {
+        match parse(std::env::args().skip(1)) {
+            Ok(Some(given)) => Self { options, given },
+            Ok(None) => {
+                print!("{}", usage(options));
+                std::process::exit(0)
+            }
+            Err(message) => fail(&message, options),
+        }
+    }
+
+    /// Takes the whole number given for `name`, or `default`.
+    pub fn number<T>(&mut self, name: &str, default: T, range: RangeInclusive<T>) -> T
+    where
+        T: FromStr + PartialOrd + Display,
+    {
+        let Some(text) = self.take(name) else { return default };
+        match text.replace('_', "").parse() {
+            Ok(number) if range.contains(&number) => number,
+            _ => fail(
+                &format!(
+                    "{name} takes a whole number from {} to {}, not \"{text}\"",
+                    range.start(),
+                    range.end()
+                ),
+                self.options,
+            ),
+        }
+    }
+
+    /// Takes the text given for `name`, or `default`.
+    pub fn text(&mut self, name: &str, default: &str) -> String {
+        self.take(name).unwrap_or_else(|| default.to_owned())
+    }
+
+    /// Ends the program if an option was given that it did not take.
+    pub fn finish(self) {
+        if let Some((name, _)) = self.given.first() {
+            fail(&format!("unknown option {name}"), self.options);
+        }
+    }
+
+    /// The last value given for `name`, as shells' users expect.
+    fn take(&mut self, name: &str) -> Option<String> {
+        self.given.extract_if(.., |(given, _)| given == name).last().map(|(_, value)| value)
+    }
+}
+
+/// Splits arguments into names and values; `None` if help is asked for.
+fn parse(args: impl Iterator<Item = String>) -> Result<Option<Vec<(String, String)>>, String> {
+    let mut args = args;
+    let mut given = Vec::new();
+    while let Some(arg) = args.next() {
+        if arg == "--help" || arg == "-h" {
+            return Ok(None);
+        }
+        if !arg.starts_with("--") {
+            return Err(format!("unexpected argument \"{arg}\""));
+        }
+        let (name, value) = match arg.split_once('=') {
+            Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
+            None => (arg.clone(), args.next().filter(|next| !next.starts_with("--"))),
+        };
+        let value = value.ok_or_else(|| format!("{name} needs a value"))?;
+        given.push((name, value));
+    }
+    Ok(Some(given))
+}
+
+fn usage(options: &[[&str; 2]]) -> String {
+    let program = std::env::args_os().next().unwrap_or_default();
+    let name = Path::new(&program).file_stem().unwrap_or_default().display();
+    let mut text = format!("usage: {name} [OPTIONS]\n\n");
+    for [option, meaning] in options.iter().chain(&[["--help", "show this text"]]) {
+        text += &format!("  {option:14} {meaning}\n");
+    }
+    text
+}
+
+fn fail(message: &str, options: &[[&str; 2]]) -> ! {
+    eprint!("error: {message}\n\n{}", usage(options));
+    std::process::exit(2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse_words(line: &str) -> Result<Option<Vec<(String, String)>>, String> {
+        parse(line.split_whitespace().map(str::to_owned))
+    }
+
+    #[test]
+    fn both_spellings_of_a_value() {
+        let given = parse_words("--darts 5 --threads=2").unwrap().unwrap();
+        assert_eq!(given, [("--darts".into(), "5".into()), ("--threads".into(), "2".into())]);
+    }
+
+    #[test]
+    fn the_last_value_counts() {
+        let given = parse_words("--darts 5 --darts 6").unwrap().unwrap();
+        let mut args = Args { options: &[], given };
+        assert_eq!(args.number("--darts", 1, 1..=10), 6);
+        assert_eq!(args.number("--threads", 8, 1..=10), 8);
+        args.finish();
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        assert_eq!(parse_words("--darts").unwrap_err(), "--darts needs a value");
+        assert_eq!(parse_words("--darts --threads 2").unwrap_err(), "--darts needs a value");
+        assert_eq!(parse_words("5").unwrap_err(), "unexpected argument \"5\"");
+        assert!(parse_words("--help").unwrap().is_none());
+    }
+}
