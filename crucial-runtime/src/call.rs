@@ -72,6 +72,7 @@ fn request<T: Methods, A: Serialize + ?Sized>(
             let head = head::<T>(operation, object, method, run);
             let send = |buffer: &mut Vec<u8>, decode: &mut dyn FnMut(&[u8])| {
                 run::blocking(&name, || run.dso().call(Request { head, buffer, timeout: None, name }, decode))
+                    .map_err(|error| name.explain(error))
             };
             match send(buffer, decode) {
                 // Invariant: only an object that was never made is made here. A server answers `NoSuchObject` only
@@ -257,6 +258,12 @@ fn describe<T: Methods, A: Serialize + ?Sized>(handle: &T, method: u16, args: &A
 
 impl Described {
     async fn run(self) -> Result<Vec<u8>> {
+        let (object, type_name, method) =
+            (self.request.object.clone(), self.request.type_name, self.request.method);
+        self.attempt().await.map_err(|error| CallName { type_name, object: &object, method }.explain(error))
+    }
+
+    async fn attempt(self) -> Result<Vec<u8>> {
         let Described { run, request, origin } = self;
         let Some((head, buffer)) = origin else { return run.dso().call_async(request).await };
         match run.dso().call_async(request.clone()).await {
@@ -302,7 +309,7 @@ impl<R> Call<R> {
                         }
                         (outcome, _) => outcome,
                     });
-                outcome?;
+                outcome.map_err(|error| name.explain(error))?;
                 result.expect("a call that succeeds has an answer")
             }
             State::Running(future) => run::block_on(future).and_then(|bytes| (self.decode)(&bytes)),

@@ -103,6 +103,19 @@ impl fmt::Display for CallName<'_> {
     }
 }
 
+impl CallName<'_> {
+    /// Says which object an error is about, where the server could not: it knows identities, not names.
+    pub(crate) fn explain(&self, error: Error) -> Error {
+        let object = || format!("{} {:?}", self.type_name, self.object);
+        match error {
+            Error::NoSuchObject { .. } => Error::NoSuchObject { object: object() },
+            Error::StateLost { reason, .. } => Error::StateLost { object: object(), reason },
+            Error::OutcomeUnknown { .. } => Error::OutcomeUnknown { what: self.to_string() },
+            error => error,
+        }
+    }
+}
+
 /// A request and its arguments.
 #[derive(Debug)]
 pub struct Request<'a> {

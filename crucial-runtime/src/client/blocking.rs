@@ -139,7 +139,7 @@ impl Connection {
     }
 
     fn reconnect(&mut self, link: &Link, head: &Head, name: CallName<'_>) -> Result<()> {
-        let (stream, welcome) = link.dial(self.session).map_err(|error| name_object(error, name))?;
+        let (stream, welcome) = link.dial(self.session)?;
         self.stream = stream;
         self.filled = 0;
         if welcome.resumed || head.operation != Operation::Call {
@@ -235,15 +235,5 @@ impl Connection {
             self.stream.set_read_timeout(None)?;
         }
         result
-    }
-}
-
-/// A server that lost the run names the run; the caller wants to know which object that means.
-pub(super) fn name_object(error: Error, name: CallName<'_>) -> Error {
-    match error {
-        Error::StateLost { reason, .. } => {
-            Error::StateLost { object: format!("{} {:?}", name.type_name, name.object), reason }
-        }
-        error => error,
     }
 }

@@ -19,7 +19,7 @@ use tokio::{
     sync::Notify,
 };
 
-use super::{Link, blocking::name_object};
+use super::Link;
 use crate::{
     dso::{BoxFuture, CallName, Head, OwnedRequest},
     error::{Error, Result},
@@ -92,15 +92,12 @@ impl Shared {
                 None => answer.await,
                 Some(timeout) => answer.within(&head, timeout).await,
             };
-            result.map_err(|error| {
-                let name = CallName { type_name, object: &object, method };
-                match name_object(error, name) {
-                    Error::Withdrawn => {
-                        Error::Timeout { what: name.to_string(), after: timeout.unwrap_or_default() }
-                    }
-                    Error::OutcomeUnknown { .. } => Error::OutcomeUnknown { what: name.to_string() },
-                    error => error,
-                }
+            result.map_err(|error| match error {
+                Error::Withdrawn => Error::Timeout {
+                    what: CallName { type_name, object: &object, method }.to_string(),
+                    after: timeout.unwrap_or_default(),
+                },
+                error => error,
             })
         })
     }

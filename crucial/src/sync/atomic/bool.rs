@@ -1,0 +1,147 @@
+use super::Ordering;
+use crate::shared;
+
+/// A `bool` that cloud threads share. Follows [`std::sync::atomic::AtomicBool`].
+///
+/// ```
+/// use crucial::sync::atomic::{AtomicBool, Ordering};
+///
+/// let done = AtomicBool::new(false);
+/// assert!(!done.swap(true, Ordering::SeqCst));
+/// assert!(done.load(Ordering::SeqCst));
+/// ```
+#[shared]
+pub struct AtomicBool {
+    value: bool,
+}
+
+#[shared]
+impl AtomicBool {
+    /// A new atomic.
+    pub fn new(value: bool) -> Self {
+        AtomicBool { value }
+    }
+
+    /// The value.
+    ///
+    /// # Panics
+    /// If `order` is [`Ordering::Release`] or [`Ordering::AcqRel`].
+    pub fn load(&self, order: Ordering) -> bool {
+        order.for_load();
+        self.value
+    }
+
+    /// Sets the value.
+    ///
+    /// # Panics
+    /// If `order` is [`Ordering::Acquire`] or [`Ordering::AcqRel`].
+    pub fn store(&mut self, value: bool, order: Ordering) {
+        order.for_store();
+        self.value = value;
+    }
+
+    /// Sets the value and returns the one before.
+    pub fn swap(&mut self, value: bool, _order: Ordering) -> bool {
+        std::mem::replace(&mut self.value, value)
+    }
+
+    /// Sets the value to `new` if it is `current`. Returns the value before: `Ok` if it was `current`.
+    ///
+    /// # Panics
+    /// If `failure` is [`Ordering::Release`] or [`Ordering::AcqRel`].
+    pub fn compare_exchange(
+        &mut self,
+        current: bool,
+        new: bool,
+        _success: Ordering,
+        failure: Ordering,
+    ) -> Result<bool, bool> {
+        failure.for_failure();
+        let before = self.value;
+        if before == current {
+            self.value = new;
+            Ok(before)
+        } else {
+            Err(before)
+        }
+    }
+
+    /// Logical "and"; returns the value before.
+    pub fn fetch_and(&mut self, value: bool, _order: Ordering) -> bool {
+        std::mem::replace(&mut self.value, self.value & value)
+    }
+
+    /// Logical "nand"; returns the value before.
+    pub fn fetch_nand(&mut self, value: bool, _order: Ordering) -> bool {
+        std::mem::replace(&mut self.value, !(self.value & value))
+    }
+
+    /// Logical "or"; returns the value before.
+    pub fn fetch_or(&mut self, value: bool, _order: Ordering) -> bool {
+        std::mem::replace(&mut self.value, self.value | value)
+    }
+
+    /// Logical "xor"; returns the value before.
+    pub fn fetch_xor(&mut self, value: bool, _order: Ordering) -> bool {
+        std::mem::replace(&mut self.value, self.value ^ value)
+    }
+
+    /// Logical "not"; returns the value before.
+    pub fn fetch_not(&mut self, _order: Ordering) -> bool {
+        std::mem::replace(&mut self.value, !self.value)
+    }
+}
+
+impl AtomicBool {
+    /// As [`compare_exchange`](Self::compare_exchange): here it never fails without a reason.
+    ///
+    /// # Errors
+    /// The value, if it was not `current`.
+    ///
+    /// # Panics
+    /// If `failure` is [`Ordering::Release`] or [`Ordering::AcqRel`].
+    #[track_caller]
+    pub fn compare_exchange_weak(
+        &self,
+        current: bool,
+        new: bool,
+        success: Ordering,
+        failure: Ordering,
+    ) -> Result<bool, bool> {
+        self.compare_exchange(current, new, success, failure)
+    }
+
+    /// Sets the value to `f(value)`, unless that is `None`. Returns the value before: `Err` if it was kept.
+    /// `f` runs here, once more for each time that somebody else changes the value meanwhile.
+    ///
+    /// # Errors
+    /// The value, if `f` returned `None` for it.
+    #[track_caller]
+    pub fn fetch_update<F: FnMut(bool) -> Option<bool>>(
+        &self,
+        set_order: Ordering,
+        fetch_order: Ordering,
+        mut f: F,
+    ) -> Result<bool, bool> {
+        let mut value = self.load(fetch_order);
+        while let Some(new) = f(value) {
+            match self.compare_exchange(value, new, set_order, fetch_order) {
+                Ok(before) => return Ok(before),
+                Err(other) => value = other,
+            }
+        }
+        Err(value)
+    }
+}
+
+impl Default for AtomicBool {
+    fn default() -> Self {
+        Self::new(false)
+    }
+}
+
+impl From<bool> for AtomicBool {
+    fn from(value: bool) -> Self {
+        Self::new(value)
+    }
+}

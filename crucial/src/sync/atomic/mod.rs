@@ -1,0 +1,96 @@
+//! Atomics that cloud threads share: [`std::sync::atomic`] across processes and machines.
+//!
+//! Every operation is one call of an object on a server, and the order of all calls of an object is the same for
+//! everybody (linearizability), whatever [`Ordering`] says.
+
+mod bool;
+mod int;
+
+pub use self::{
+    bool::AtomicBool,
+    int::{
+        AtomicI8, AtomicI16, AtomicI32, AtomicI64, AtomicIsize, AtomicU8, AtomicU16, AtomicU32, AtomicU64,
+        AtomicUsize,
+    },
+};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// Memory orderings. Follows [`std::sync::atomic::Ordering`].
+///
+/// It is there so that programs need no change. Shared objects are linearizable, which is stronger than
+/// [`Ordering::SeqCst`]; a weaker ordering is accepted and makes no difference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Ordering {
+    /// No ordering asked for.
+    Relaxed,
+    /// For stores.
+    Release,
+    /// For loads.
+    Acquire,
+    /// For operations that load and store.
+    AcqRel,
+    /// Sequential consistency.
+    SeqCst,
+}
+
+impl From<std::sync::atomic::Ordering> for Ordering {
+    fn from(order: std::sync::atomic::Ordering) -> Self {
+        use std::sync::atomic::Ordering as Std;
+        match order {
+            Std::Relaxed => Ordering::Relaxed,
+            Std::Release => Ordering::Release,
+            Std::Acquire => Ordering::Acquire,
+            Std::AcqRel => Ordering::AcqRel,
+            _ => Ordering::SeqCst,
+        }
+    }
+}
+
+// One byte on the wire.
+impl Serialize for Ordering {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u8(*self as u8)
+    }
+}
+
+impl<'de> Deserialize<'de> for Ordering {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        use Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
+        let byte = u8::deserialize(deserializer)?;
+        [Relaxed, Release, Acquire, AcqRel, SeqCst]
+            .into_iter()
+            .find(|order| *order as u8 == byte)
+            .ok_or_else(|| de::Error::custom("no such ordering"))
+    }
+}
+
+impl Ordering {
+    /// As in std, a load can't release.
+    fn for_load(self) {
+        match self {
+            Ordering::Release => panic!("there is no such thing as a release load"),
+            Ordering::AcqRel => panic!("there is no such thing as an acquire-release load"),
+            _ => {}
+        }
+    }
+
+    /// As in std, a store can't acquire.
+    fn for_store(self) {
+        match self {
+            Ordering::Acquire => panic!("there is no such thing as an acquire store"),
+            Ordering::AcqRel => panic!("there is no such thing as an acquire-release store"),
+            _ => {}
+        }
+    }
+
+    /// As in std, the ordering of a failed exchange is that of a load.
+    fn for_failure(self) {
+        match self {
+            Ordering::Release => panic!("there is no such thing as a release failure ordering"),
+            Ordering::AcqRel => panic!("there is no such thing as an acquire-release failure ordering"),
+            _ => {}
+        }
+    }
+}
