@@ -3,7 +3,7 @@
 use std::marker::PhantomData;
 
 pub use crate::{
-    bulk::Bulk,
+    bulk::{Bulk, FromBlock},
     call::{Call, call, construct, construct_at, remote},
     codec::{decode, encode},
     context::Context,
@@ -13,6 +13,7 @@ pub use crate::{
     id::{combine, fingerprint},
     object::{Access, MethodInfo, Methods, SharedType, StaticInfo, TypeInfo},
     reference::{Named, ObjectRef, Shared, Static},
+    run::block_on,
     task::Task,
 };
 pub use inventory;
@@ -24,17 +25,38 @@ pub use serde;
     label = "can't be sent",
     note = "derive `serde::Serialize` and `serde::Deserialize` for it; it must own its data (`'static`) and be `Send + Sync`"
 )]
-pub trait Data: serde::Serialize + serde::de::DeserializeOwned + Send + Sync + 'static {}
-impl<T: serde::Serialize + serde::de::DeserializeOwned + Send + Sync + 'static> Data for T {}
+pub trait Data: serde::Serialize + serde::de::DeserializeOwned + Send + Sync + 'static {
+    /// The type itself. Where it is no data, the compiler says so once and takes any use of this for granted.
+    type Checked;
+}
+// What is missing is said in the words above, not in serde's.
+#[diagnostic::do_not_recommend]
+impl<T: serde::Serialize + serde::de::DeserializeOwned + Send + Sync + 'static> Data for T {
+    type Checked = T;
+}
 
 /// Checks an argument or result type where the user wrote it.
 pub const fn assert_data<T: Data>() {}
 
-/// Checks the type of a shared static where the user wrote it.
-pub const fn assert_shared<T: Shared>() {}
+/// What the type of a shared static has to be.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a shared type",
+    label = "not a shared type",
+    note = "put `#[shared]` on the struct, or use a type of `crucial::sync` or `crucial::collections`"
+)]
+pub trait IsShared: Shared {
+    /// The type itself, as [`Data::Checked`].
+    type Checked;
+}
+#[diagnostic::do_not_recommend]
+impl<T: Shared> IsShared for T {
+    type Checked = T;
+}
 
-/// Checks that a shared struct's impl block is shared too.
-pub const fn assert_methods<T: Methods>() {}
+/// Decodes a numeric block.
+pub fn decode_block<T: FromBlock>(what: &str, bytes: &[u8]) -> Result<T> {
+    decode::<Bulk<T>>(what, bytes).map(|block| block.0)
+}
 
 /// The name of a handle's type.
 #[must_use]

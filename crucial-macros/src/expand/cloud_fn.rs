@@ -1,0 +1,112 @@
+//! A cloud function becomes one that describes its call, around the body and its registration.
+
+use proc_macro2::{Literal, TokenStream};
+use quote::{quote, quote_spanned};
+use syn::{Generics, spanned::Spanned};
+
+use super::data::checked;
+use crate::{
+    model::{Arg, CloudFn, FnOptions, args},
+    text::text,
+};
+
+pub fn expand(function: &CloudFn) -> TokenStream {
+    let CloudFn { face, body, item, params, output, options } = function;
+    let (vis, sig, block) = (&item.vis, &item.sig, &item.block);
+    let (name, inputs, asyncness, returns) = (&sig.ident, &sig.inputs, &sig.asyncness, &sig.output);
+    let args: Vec<&Arg> = args(params).collect();
+    let takes = args.iter().map(|Arg { name, ty, .. }| quote!(#name: #ty));
+    let gives = args.iter().map(|arg| arg.encoded());
+    let none = Generics::default();
+    let names = args.iter().map(|arg| &arg.name);
+    let types = args.iter().map(|arg| arg.decoded_type(|ty| checked(ty, &none)));
+    let lent = args.iter().map(|arg| arg.lent());
+    let ty = output.ty();
+    let result = output.data().map_or(quote!(#ty), |ty| checked(ty, &none));
+
+    let text_name = name.to_string();
+    let what_args = format!("the arguments of `{name}`");
+    let what_result = format!("the result of `{name}`");
+    let decoder = output.decoder(&what_result);
+    let decode = (!args.is_empty()).then(
+        || quote!(let (#(#names,)*): (#(#types,)*) = ::crucial::__private::decode(#what_args, &__args)?;),
+    );
+    let await_ = asyncness.is_some().then(|| quote!(.await));
+    let call = output.encoded(quote!(__body(#(#lent),*) #await_));
+    let run = quote! {
+        #decode
+        let mut __out = ::std::vec::Vec::new();
+        ::crucial::__private::encode(#what_result, &#call, &mut __out)?;
+        ::core::result::Result::Ok(__out)
+    };
+    let (run, kind) = match asyncness {
+        None => (
+            quote! {
+                fn __run(__args: &[u8]) -> ::crucial::__private::Result<::std::vec::Vec<u8>> { #run }
+            },
+            quote!(Sync),
+        ),
+        Some(token) => {
+            let future = quote_spanned!(token.span()=> ::std::boxed::Box::pin(async move { #run }));
+            (
+                quote! {
+                    fn __run(
+                        __args: ::std::vec::Vec<u8>,
+                    ) -> ::crucial::__private::BoxFuture<
+                        'static,
+                        ::crucial::__private::Result<::std::vec::Vec<u8>>,
+                    > {
+                        #future
+                    }
+                },
+                quote!(Async),
+            )
+        }
+    };
+    let fingerprint = {
+        let types: Vec<_> = args.iter().map(|arg| text(&arg.ty)).collect();
+        format!("{}({}) -> {}", text(asyncness), types.join(", "), text(&ty))
+    };
+    let options = tokens(options);
+    let checks = args
+        .iter()
+        .filter_map(|arg| arg.data())
+        .chain(output.data())
+        .map(|ty| quote_spanned!(ty.span()=> ::crucial::__private::assert_data::<#ty>();));
+    let _ = result;
+    quote! {
+        #(#face)*
+        #[allow(clippy::all, clippy::pedantic)]
+        #vis fn #name(#(#takes),*) -> ::crucial::Task<#ty> {
+            #(#body)*
+            #asyncness fn __body(#inputs) #returns #block
+            #run
+            const __INFO: ::crucial::__private::FunctionInfo = ::crucial::__private::FunctionInfo {
+                name: ::core::concat!(::core::module_path!(), "::", #text_name),
+                fingerprint: ::crucial::__private::fingerprint(#fingerprint),
+                options: #options,
+                body: ::crucial::__private::Body::#kind(__run),
+            };
+            ::crucial::__private::inventory::submit! { __INFO }
+            static __FUNCTION: ::crucial::__private::FunctionInfo = __INFO;
+            #(#checks)*
+            let mut __args = ::std::vec::Vec::new();
+            let __encoded = ::crucial::__private::encode(#what_args, &(#(#gives,)*), &mut __args);
+            ::crucial::__private::Task::new(&__FUNCTION, __encoded.map(|()| __args), #decoder)
+        }
+    }
+}
+
+fn tokens(options: &FnOptions) -> TokenStream {
+    let option = |value: Option<TokenStream>| match value {
+        Some(value) => quote!(::core::option::Option::Some(#value)),
+        None => quote!(::core::option::Option::None),
+    };
+    let retries = option(options.retries.map(|n| quote!(#n)));
+    let timeout = option(options.timeout.map(|timeout| {
+        let micros = Literal::u64_suffixed(u64::try_from(timeout.as_micros()).unwrap_or(u64::MAX));
+        quote!(::core::time::Duration::from_micros(#micros))
+    }));
+    let memory = option(options.memory.map(|n| quote!(#n)));
+    quote!(::crucial::__private::Options { retries: #retries, timeout: #timeout, memory: #memory })
+}

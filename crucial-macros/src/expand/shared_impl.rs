@@ -1,0 +1,502 @@
+//! A shared impl block becomes three: the user's, for the state; the calls, for the handle; and what ties them
+//! together for the server.
+
+use proc_macro2::TokenStream;
+use quote::{quote, quote_spanned};
+use syn::{Generics, Ident, Path, parse_quote, spanned::Spanned};
+
+use super::{
+    data::checked,
+    shared_struct::{at_name, fingerprint, remote_name, state_name, with_lifetime},
+};
+use crate::{
+    model::{Access, Arg, Attrs, Constructor, Method, Output, Param, SharedImpl, args},
+    parse::{params::immutable, shared_impl::sibling},
+    text::text,
+};
+
+pub fn expand(shared: &SharedImpl) -> TokenStream {
+    let block = Block::new(shared);
+    let state = block.state();
+    let methods = block.methods();
+    let calls = block.calls();
+    let named = block.named();
+    let remote = block.remote();
+    quote! {
+        #state
+        const _: () = {
+            #methods
+        };
+        #calls
+        #named
+        #remote
+    }
+}
+
+/// The block with the types that all parts of its expansion need.
+struct Block<'a> {
+    shared: &'a SharedImpl,
+    /// The handle's type.
+    handle: TokenStream,
+    /// The state's path, without type arguments.
+    state_path: Path,
+    /// The state's type.
+    state: TokenStream,
+    /// The block's generics, with what makes them data.
+    generics: Generics,
+    /// The condition on methods of a generic handle: that its instance is registered. It stands on the methods,
+    /// not on the block, so that the compiler names it when it doesn't hold.
+    registered: Option<TokenStream>,
+}
+
+impl<'a> Block<'a> {
+    fn new(shared: &'a SharedImpl) -> Self {
+        let SharedImpl { path, name, arguments, .. } = shared;
+        let state_path = sibling(path, state_name(name));
+        let handle = quote!(#path #arguments);
+        let state = quote!(#state_path #arguments);
+        let mut generics = shared.generics.clone();
+        for param in generics.type_params_mut() {
+            param.bounds.push(parse_quote!(::crucial::__private::Data));
+        }
+        let registered = (!generics.params.is_empty())
+            .then(|| quote!(#handle: ::crucial::__private::SharedType<State = #state>));
+        Block { shared, handle, state_path, state, generics, registered }
+    }
+
+    /// The user's block, in which the struct's name means the state.
+    fn state(&self) -> TokenStream {
+        let SharedImpl { body, generics, name, arguments, items, methods, .. } = self.shared;
+        let state_path = &self.state_path;
+        let (impls, _, wheres) = generics.split_for_impl();
+        let guards = methods.iter().filter_map(guard);
+        quote! {
+            const _: () = {
+                use #state_path as #name;
+                #(#body)*
+                #[allow(dead_code, clippy::new_without_default)]
+                impl #impls #name #arguments #wheres {
+                    #(#items)*
+                    #(#guards)*
+                }
+            };
+        }
+    }
+
+    /// What the server calls.
+    fn methods(&self) -> TokenStream {
+        let SharedImpl { methods, constructors, .. } = self.shared;
+        let handle = &self.handle;
+        let mut generics = self.generics.clone();
+        if let Some(registered) = &self.registered {
+            generics.make_where_clause().predicates.push(parse_quote!(#registered));
+        }
+        let (impls, _, wheres) = generics.split_for_impl();
+        let infos = methods.iter().map(info);
+        let names = constructors.iter().map(|constructor| constructor.name.to_string());
+        let signatures = self.signatures();
+        let construct = (0u16..).zip(constructors).map(|(number, c)| self.construct(number, c));
+        let numbered = || (0u16..).zip(methods);
+        let read = numbered().filter(|(_, m)| m.receiver.access == Access::Read).map(|(n, m)| self.run(n, m));
+        let write =
+            numbered().filter(|(_, m)| m.receiver.access == Access::Write).map(|(n, m)| self.run(n, m));
+        let guard = numbered().filter(|(_, m)| m.when.is_some()).map(|(n, m)| self.guard(n, m));
+        let assertions = self.assertions();
+        let none = quote! {
+            __other => ::core::result::Result::Err(::crucial::__private::no_such_method(
+                <Self as ::crucial::__private::SharedType>::NAME,
+                __other,
+            ))
+        };
+        quote! {
+            #[automatically_derived]
+            #[allow(deprecated, unused_variables, clippy::all, clippy::pedantic)]
+            impl #impls ::crucial::__private::Methods for #handle #wheres {
+                const METHODS: &'static [::crucial::__private::MethodInfo] = &[#(#infos),*];
+                const CONSTRUCTORS: &'static [&'static str] = &[#(#names),*];
+                const SIGNATURES: u64 = #signatures;
+                fn construct(
+                    __constructor: u16,
+                    __args: &[u8],
+                    __cx: &mut ::crucial::__private::Context,
+                ) -> ::crucial::__private::Result<Self::State> {
+                    match __constructor { #(#construct)* #none }
+                }
+                fn read(
+                    __state: &Self::State,
+                    __method: u16,
+                    __args: &[u8],
+                    __cx: &mut ::crucial::__private::Context,
+                    __out: &mut ::std::vec::Vec<u8>,
+                ) -> ::crucial::__private::Result<()> {
+                    match __method { #(#read)* #none }
+                }
+                fn write(
+                    __state: &mut Self::State,
+                    __method: u16,
+                    __args: &[u8],
+                    __cx: &mut ::crucial::__private::Context,
+                    __out: &mut ::std::vec::Vec<u8>,
+                ) -> ::crucial::__private::Result<()> {
+                    match __method { #(#write)* #none }
+                }
+                fn guard(
+                    __state: &Self::State,
+                    __method: u16,
+                    __args: &[u8],
+                ) -> ::crucial::__private::Result<bool> {
+                    match __method { #(#guard)* _ => ::core::result::Result::Ok(true) }
+                }
+            }
+            #[automatically_derived]
+            #[allow(deprecated)]
+            impl #impls ::crucial::__private::Shared for #handle #wheres {
+                type Handle = Self;
+                fn handle(&self) -> &Self {
+                    self
+                }
+            }
+            #assertions
+        }
+    }
+
+    /// Decodes the arguments into variables of their names.
+    fn decode(&self, what: &str, args: &[&Arg]) -> TokenStream {
+        if args.is_empty() {
+            return TokenStream::new();
+        }
+        let names = args.iter().map(|arg| &arg.name);
+        let types = args.iter().map(|arg| arg.decoded_type(|ty| checked(ty, &self.generics)));
+        quote! {
+            let (#(#names,)*): (#(#types,)*) = ::crucial::__private::decode(#what, __args)?;
+        }
+    }
+
+    fn construct(&self, number: u16, constructor: &Constructor) -> TokenStream {
+        let Constructor { attrs: Attrs { cfg, .. }, name, params, .. } = constructor;
+        let state = &self.state;
+        let decode = self.decode(&arguments_of(name), &args(params).collect::<Vec<_>>());
+        let passed = passed(params);
+        quote! {
+            #(#cfg)*
+            #number => {
+                #decode
+                ::core::result::Result::Ok(<#state>::#name(#(#passed),*))
+            }
+        }
+    }
+
+    fn run(&self, number: u16, method: &Method) -> TokenStream {
+        let Method { attrs: Attrs { cfg, .. }, name, params, output, then, .. } = method;
+        let state = &self.state;
+        let decode = self.decode(&arguments_of(name), &args(params).collect::<Vec<_>>());
+        let passed = passed(params);
+        let call = quote!(<#state>::#name(__state #(, #passed)*));
+        let target = then.as_ref().and_then(|then| then.number).map(|number| &self.shared.methods[number]);
+        let encode = match target.and_then(|target| args(&target.params).next()) {
+            Some(arg) => {
+                // The compiler checks that the one method's result is the other's argument.
+                let ty = &arg.ty;
+                let what = format!("the argument of `{}`", target.map_or(name, |target| &target.name));
+                let (value, ty) = match &arg.ty {
+                    syn::Type::Reference(_) => (quote!(&__value), quote!(#ty)),
+                    _ => (quote!(__value), quote!(#ty)),
+                };
+                let result = output.ty.as_ref().map_or(name.span(), Spanned::span);
+                let arg_name = &arg.name;
+                let bind = quote_spanned!(result=> let #arg_name: #ty = #value;);
+                let encoded = arg.encoded();
+                quote! {
+                    let __value = #call;
+                    #bind
+                    ::crucial::__private::encode(#what, &(#encoded,), __out)
+                }
+            }
+            None => {
+                let what = result_of(name);
+                let encoded = output.encoded(call);
+                quote!(::crucial::__private::encode(#what, &#encoded, __out))
+            }
+        };
+        quote! {
+            #(#cfg)*
+            #number => {
+                #decode
+                #encode
+            }
+        }
+    }
+
+    fn guard(&self, number: u16, method: &Method) -> TokenStream {
+        let cfg = &method.attrs.cfg;
+        let state = &self.state;
+        let args = method.guard_args();
+        let decode = self.decode(&arguments_of(&method.name), &args);
+        let lent = args.iter().map(|arg| arg.lent());
+        let guard = method.guard();
+        quote! {
+            #(#cfg)*
+            #number => {
+                #decode
+                ::core::result::Result::Ok(<#state>::#guard(__state #(, #lent)*))
+            }
+        }
+    }
+
+    /// Arguments and results are checked where they are written.
+    fn assertions(&self) -> TokenStream {
+        let (impls, _, wheres) = self.generics.split_for_impl();
+        let constructors = self.shared.constructors.iter().map(|c| (&c.attrs, &c.params, None));
+        let methods = self.shared.methods.iter().map(|m| (&m.attrs, &m.params, m.output.data()));
+        let checks = constructors.chain(methods).flat_map(|(attrs, params, output)| {
+            let cfg = &attrs.cfg;
+            args(params).filter_map(Arg::data).chain(output).map(
+                move |ty| quote_spanned!(ty.span()=> #(#cfg)* ::crucial::__private::assert_data::<#ty>();),
+            )
+        });
+        quote! {
+            #[allow(dead_code, deprecated)]
+            fn __signatures #impls () #wheres {
+                #(#checks)*
+            }
+        }
+    }
+
+    fn signatures(&self) -> TokenStream {
+        let types = |params: &[Param]| args(params).map(|arg| text(&arg.ty)).collect::<Vec<_>>().join(", ");
+        let constructors = self
+            .shared
+            .constructors
+            .iter()
+            .map(|c| (c.attrs.cfg.as_slice(), format!("new {}({})", c.name, types(&c.params))));
+        let methods = self.shared.methods.iter().map(|m| {
+            let access = if m.receiver.access == Access::Read { "read" } else { "write" };
+            let when = m.when.as_ref().map_or(String::new(), |when| format!(" when {}", text(when)));
+            let then = m.then.as_ref().map_or(String::new(), |then| format!(" then {}", then.target));
+            let signature =
+                format!("{access} {}({}) -> {}{when}{then}", m.name, types(&m.params), text(m.output.ty()));
+            (m.attrs.cfg.as_slice(), signature)
+        });
+        fingerprint(constructors.chain(methods))
+    }
+
+    /// What the method gives in the end: its own result, or that of the last continuation.
+    fn output<'m>(&'m self, method: &'m Method) -> &'m Output {
+        let mut last = method;
+        // The checks refuse cycles; the bound is for a block with errors.
+        for _ in 0..self.shared.methods.len() {
+            match last.then.as_ref().and_then(|then| then.number) {
+                Some(number) => last = &self.shared.methods[number],
+                None => break,
+            }
+        }
+        &last.output
+    }
+
+    /// The methods of the handle, with their numbers.
+    fn public(&self) -> impl Iterator<Item = (u16, &Method)> {
+        (0u16..).zip(&self.shared.methods).filter(|(_, method)| method.is_public())
+    }
+
+    /// The condition on a method of a generic handle.
+    fn wheres(&self) -> TokenStream {
+        self.registered.as_ref().map(|registered| quote!(where #registered)).unwrap_or_default()
+    }
+
+    /// The handle's own methods.
+    fn calls(&self) -> TokenStream {
+        let handle = &self.handle;
+        let docs = &self.shared.face;
+        let (impls, _, block_wheres) = self.generics.split_for_impl();
+        let wheres = self.wheres();
+        let constructors = (0u16..).zip(&self.shared.constructors).map(|(number, constructor)| {
+            let Constructor { attrs: Attrs { face, .. }, vis, name, params, .. } = constructor;
+            let takes = takes(params);
+            let gives = self.given(params);
+            quote! {
+                #(#face)*
+                #[track_caller]
+                #vis fn #name(#(#takes),*) -> Self #wheres {
+                    ::crucial::__private::construct::<Self, _>(#number, #gives)
+                }
+            }
+        });
+        let methods = self.public().map(|(number, method)| {
+            let Method { attrs: Attrs { face, .. }, vis, name, params, .. } = method;
+            let output = self.output(method);
+            let (arrow, ty) = (output.arrow(), output.ty());
+            let takes = takes(params);
+            let gives = self.given(params);
+            let decoder = self.decoder(output, &result_of(name));
+            quote! {
+                #(#face)*
+                #[track_caller]
+                #vis fn #name(&self #(, #takes)*) #arrow #wheres {
+                    match ::crucial::__private::call(self, #number, #gives, #decoder) {
+                        ::core::result::Result::Ok(__value) => __value,
+                        ::core::result::Result::Err(__error) => {
+                            #[allow(unused_imports)]
+                            use ::crucial::__private::{FailWithErr as _, FailWithPanic as _};
+                            ::crucial::__private::FailAs::<#ty>::new().fail(__error)
+                        }
+                    }
+                }
+            }
+        });
+        quote! {
+            #(#docs)*
+            #[allow(dead_code, deprecated, clippy::all, clippy::pedantic)]
+            impl #impls #handle #block_wheres {
+                #(#constructors)*
+                #(#methods)*
+            }
+        }
+    }
+
+    /// The constructors of a named object.
+    fn named(&self) -> TokenStream {
+        let SharedImpl { path, name, arguments, constructors, .. } = self.shared;
+        let at = sibling(path, at_name(name));
+        let handle = &self.handle;
+        let (impls, _, block_wheres) = self.generics.split_for_impl();
+        let wheres = self.wheres();
+        let constructors = (0u16..).zip(constructors).map(|(number, constructor)| {
+            let Constructor { attrs: Attrs { face, .. }, vis, name, params, .. } = constructor;
+            let takes = takes(params);
+            let gives = self.given(params);
+            let comma = (!params.is_empty()).then(|| quote!(,));
+            quote! {
+                #(#face)*
+                #[track_caller]
+                #vis fn #name(self #comma #(#takes),*) -> #handle #wheres {
+                    ::crucial::__private::construct_at::<#handle, _>(self.__named, #number, #gives)
+                }
+            }
+        });
+        quote! {
+            #[allow(dead_code, deprecated, clippy::all, clippy::pedantic)]
+            impl #impls #at #arguments #block_wheres {
+                #(#constructors)*
+            }
+        }
+    }
+
+    /// The methods as calls that can be awaited.
+    fn remote(&self) -> TokenStream {
+        let SharedImpl { path, name, arguments, .. } = self.shared;
+        let remote = sibling(path, remote_name(name));
+        let generics = with_lifetime(&self.generics);
+        let (impls, _, block_wheres) = generics.split_for_impl();
+        let wheres = self.wheres();
+        let arguments = match arguments {
+            syn::PathArguments::AngleBracketed(arguments) => {
+                let arguments = &arguments.args;
+                quote!(<'__a, #arguments>)
+            }
+            _ => quote!(<'__a>),
+        };
+        let methods = self.public().map(|(number, method)| {
+            let Method { attrs: Attrs { face, .. }, vis, name, params, .. } = method;
+            let face = face.iter().filter(|attr| !attr.path().is_ident("must_use"));
+            let output = self.output(method);
+            let ty = output.ty();
+            let takes = takes(params);
+            let gives = self.given(params);
+            let decoder = self.decoder(output, &result_of(name));
+            quote! {
+                #(#face)*
+                #vis fn #name(&self #(, #takes)*) -> ::crucial::__private::Call<#ty> #wheres {
+                    ::crucial::__private::remote(self.__handle, #number, #gives, #decoder)
+                }
+            }
+        });
+        quote! {
+            #[allow(dead_code, deprecated, clippy::all, clippy::pedantic)]
+            impl #impls #remote #arguments #block_wheres {
+                #(#methods)*
+            }
+        }
+    }
+
+    /// The caller's arguments as one value to encode.
+    fn given(&self, params: &[Param]) -> TokenStream {
+        let values = args(params).map(Arg::encoded);
+        quote!(&(#(#values,)*))
+    }
+
+    fn decoder(&self, output: &Output, what: &str) -> TokenStream {
+        output.decoder(what)
+    }
+}
+
+fn info(method: &Method) -> TokenStream {
+    let name = method.name.to_string();
+    let access = match method.receiver.access {
+        Access::Read => quote!(Read),
+        Access::Write => quote!(Write),
+    };
+    let guarded = method.when.is_some();
+    let then = match method.then.as_ref().and_then(|then| then.number) {
+        Some(number) => {
+            let number = u16::try_from(number).unwrap_or(u16::MAX);
+            quote!(::core::option::Option::Some(#number))
+        }
+        None => quote!(::core::option::Option::None),
+    };
+    quote! {
+        ::crucial::__private::MethodInfo {
+            name: #name,
+            access: ::crucial::__private::Access::#access,
+            guarded: #guarded,
+            then: #then,
+        }
+    }
+}
+
+/// The guard as a method of the state, in which `self` and the arguments mean what they mean in the body.
+fn guard(method: &Method) -> Option<TokenStream> {
+    let when = method.when.as_ref()?;
+    let name = method.guard();
+    let this = &method.receiver.self_token;
+    let cfg = &method.attrs.cfg;
+    let args = method.guard_args().into_iter().map(|arg| {
+        let (pat, ty) = (immutable(&arg.pat), &arg.ty);
+        quote!(#pat: #ty)
+    });
+    let body = quote_spanned!(when.span()=> -> bool { #when });
+    Some(quote! {
+        #(#cfg)*
+        #[doc(hidden)]
+        #[allow(unused_variables, clippy::all, clippy::pedantic)]
+        fn #name(& #this #(, #args)*) #body
+    })
+}
+
+/// The parameters as the caller's side declares them.
+fn takes(params: &[Param]) -> Vec<TokenStream> {
+    args(params)
+        .map(|arg| {
+            let Arg { name, ty, .. } = arg;
+            quote!(#name: #ty)
+        })
+        .collect()
+}
+
+/// The decoded arguments and the context, as the body takes them.
+fn passed(params: &[Param]) -> Vec<TokenStream> {
+    params
+        .iter()
+        .map(|param| match param {
+            Param::Arg(arg) => arg.lent(),
+            Param::Context => quote!(__cx),
+        })
+        .collect()
+}
+
+fn arguments_of(name: &Ident) -> String {
+    format!("the arguments of `{}`", name)
+}
+
+fn result_of(name: &Ident) -> String {
+    format!("the result of `{}`", name)
+}
