@@ -15,6 +15,8 @@ pub use crucial_runtime::{
     task::Task,
 };
 
+pub mod collections;
+pub mod sync;
 pub mod thread;
 
 mod cli;

@@ -31,6 +31,9 @@ const CONCURRENCY: usize = 1000;
 /// How long a cloud thread may take if nothing is configured: the most that Lambda allows.
 const TIMEOUT: Duration = Duration::from_secs(15 * 60);
 
+/// The most memory that a cloud thread can ask for, in MiB: the most that Lambda gives, unless more is configured.
+const MEMORY: u64 = 10_240;
+
 /// Runs every cloud thread as an invocation of this program in its function role.
 pub(crate) struct Processes {
     lambda: Lambda,
@@ -79,7 +82,7 @@ impl Processes {
             concurrency: limit,
             // An invocation's own limits apply; these are the most that it can ask for.
             timeout: TIMEOUT.max(config.timeout.unwrap_or_default()),
-            memory: u64::MAX >> 20,
+            memory: MEMORY.max(config.memory),
             idle: config.idle,
             ..Function::new(FUNCTION, program)
         };

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use crate::{Shared, shared};
 
 /// Encoded bytes: of a key or of a value.
-#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[doc(hidden)]
 pub struct Blob(#[serde(with = "crate::bulk")] Vec<u8>);
 
@@ -287,7 +287,11 @@ impl<K, V> NamedHashMap<K, V> {
     }
 
     /// The map that has this key, or a new, empty one.
-    #[expect(clippy::new_ret_no_self, clippy::wrong_self_convention, reason = "the end of the chain `at(key).new()`")]
+    #[expect(
+        clippy::new_ret_no_self,
+        clippy::wrong_self_convention,
+        reason = "the end of the chain `at(key).new()`"
+    )]
     #[must_use]
     #[track_caller]
     pub fn new(self) -> HashMap<K, V> {

@@ -42,7 +42,7 @@ impl AtomicBool {
 
     /// Sets the value and returns the one before.
     pub fn swap(&mut self, value: bool, _order: Ordering) -> bool {
-        std::mem::replace(&mut self.value, value)
+        self.replace(value)
     }
 
     /// Sets the value to `new` if it is `current`. Returns the value before: `Ok` if it was `current`.
@@ -66,29 +66,33 @@ impl AtomicBool {
         }
     }
 
+    fn replace(&mut self, value: bool) -> bool {
+        std::mem::replace(&mut self.value, value)
+    }
+
     /// Logical "and"; returns the value before.
     pub fn fetch_and(&mut self, value: bool, _order: Ordering) -> bool {
-        std::mem::replace(&mut self.value, self.value & value)
+        self.replace(self.value & value)
     }
 
     /// Logical "nand"; returns the value before.
     pub fn fetch_nand(&mut self, value: bool, _order: Ordering) -> bool {
-        std::mem::replace(&mut self.value, !(self.value & value))
+        self.replace(!(self.value & value))
     }
 
     /// Logical "or"; returns the value before.
     pub fn fetch_or(&mut self, value: bool, _order: Ordering) -> bool {
-        std::mem::replace(&mut self.value, self.value | value)
+        self.replace(self.value | value)
     }
 
     /// Logical "xor"; returns the value before.
     pub fn fetch_xor(&mut self, value: bool, _order: Ordering) -> bool {
-        std::mem::replace(&mut self.value, self.value ^ value)
+        self.replace(self.value ^ value)
     }
 
     /// Logical "not"; returns the value before.
     pub fn fetch_not(&mut self, _order: Ordering) -> bool {
-        std::mem::replace(&mut self.value, !self.value)
+        self.replace(!self.value)
     }
 }
 

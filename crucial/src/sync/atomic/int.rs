@@ -46,7 +46,7 @@ macro_rules! atomic_int {
 
             /// Sets the value and returns the one before.
             pub fn swap(&mut self, value: $int, _order: Ordering) -> $int {
-                std::mem::replace(&mut self.value, value)
+                self.replace(value)
             }
 
             /// Sets the value to `new` if it is `current`. Returns the value before: `Ok` if it was `current`.
@@ -70,44 +70,48 @@ macro_rules! atomic_int {
                 }
             }
 
+            fn replace(&mut self, value: $int) -> $int {
+                std::mem::replace(&mut self.value, value)
+            }
+
             /// Adds, wrapping around, and returns the value before.
             pub fn fetch_add(&mut self, value: $int, _order: Ordering) -> $int {
-                std::mem::replace(&mut self.value, self.value.wrapping_add(value))
+                self.replace(self.value.wrapping_add(value))
             }
 
             /// Subtracts, wrapping around, and returns the value before.
             pub fn fetch_sub(&mut self, value: $int, _order: Ordering) -> $int {
-                std::mem::replace(&mut self.value, self.value.wrapping_sub(value))
+                self.replace(self.value.wrapping_sub(value))
             }
 
             /// Bitwise "and"; returns the value before.
             pub fn fetch_and(&mut self, value: $int, _order: Ordering) -> $int {
-                std::mem::replace(&mut self.value, self.value & value)
+                self.replace(self.value & value)
             }
 
             /// Bitwise "nand"; returns the value before.
             pub fn fetch_nand(&mut self, value: $int, _order: Ordering) -> $int {
-                std::mem::replace(&mut self.value, !(self.value & value))
+                self.replace(!(self.value & value))
             }
 
             /// Bitwise "or"; returns the value before.
             pub fn fetch_or(&mut self, value: $int, _order: Ordering) -> $int {
-                std::mem::replace(&mut self.value, self.value | value)
+                self.replace(self.value | value)
             }
 
             /// Bitwise "xor"; returns the value before.
             pub fn fetch_xor(&mut self, value: $int, _order: Ordering) -> $int {
-                std::mem::replace(&mut self.value, self.value ^ value)
+                self.replace(self.value ^ value)
             }
 
             /// Keeps the larger of the two values; returns the value before.
             pub fn fetch_max(&mut self, value: $int, _order: Ordering) -> $int {
-                std::mem::replace(&mut self.value, self.value.max(value))
+                self.replace(self.value.max(value))
             }
 
             /// Keeps the smaller of the two values; returns the value before.
             pub fn fetch_min(&mut self, value: $int, _order: Ordering) -> $int {
-                std::mem::replace(&mut self.value, self.value.min(value))
+                self.replace(self.value.min(value))
             }
         }
 
