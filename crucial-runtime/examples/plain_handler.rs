@@ -33,6 +33,7 @@ async fn main() -> Result<(), Error> {
         Some("never-ready") => std::thread::sleep(Duration::from_secs(3600)),
         Some("raw") => raw(),
         Some("deaf") => deaf(),
+        Some("dawdle") => dawdle(),
         Some("tied") => die_with_parent(),
         Some("host") => host().await?,
         Some(other) => return Err(format!("there is no mode {other}").into()),
@@ -115,6 +116,16 @@ fn deaf() -> ! {
     println!("hung up");
     loop {
         std::thread::park();
+    }
+}
+
+/// Takes its time between an answer and the next request for work.
+fn dawdle() -> ! {
+    loop {
+        let (_, id, _) = request("GET", "invocation/next", "");
+        request("POST", &format!("invocation/{id}/response"), &process::id().to_string());
+        std::thread::sleep(Duration::from_secs(2));
+        println!("asks");
     }
 }
 

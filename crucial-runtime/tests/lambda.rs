@@ -342,17 +342,33 @@ async fn an_idle_process_that_ends_is_replaced_unnoticed() {
 
 #[tokio::test]
 async fn an_instance_that_asks_no_more_is_replaced() {
-    let lab = Lab::start(Function { init_timeout: Duration::from_millis(500), ..mode("deaf") }).await;
-    let mut last = 0;
-    for instance in 1..=3 {
-        let pid = answer(&lab.invoke(json!({})).await).as_u64().unwrap();
-        assert_ne!(pid, last);
-        assert!(last == 0 || !is_alive(last));
-        last = pid;
-        eventually("it hangs up", || lab.printed(OutputStream::Stdout).len() == instance).await;
-        // The service hears of it a moment later.
-        tokio::time::sleep(Duration::from_millis(200)).await;
+    // With room for another instance, and with none before the first is killed.
+    for concurrency in [4, 1] {
+        let limit = Duration::from_secs(1);
+        let function = Function { concurrency, timeout: limit, init_timeout: limit, ..mode("deaf") };
+        let lab = Lab::start(function).await;
+        let mut pids = HashSet::new();
+        for instance in 1..=3 {
+            pids.insert(answer(&lab.invoke(json!({})).await).as_u64().unwrap());
+            eventually("it hangs up", || lab.printed(OutputStream::Stdout).len() == instance).await;
+            // The service hears of it a moment later.
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        assert_eq!(pids.len(), 3);
     }
+}
+
+#[tokio::test]
+async fn an_instance_that_takes_long_to_ask_is_passed_over() {
+    let lab = Lab::start(mode("dawdle")).await;
+    let first = answer(&lab.invoke(json!({})).await);
+    let second = answer(&lab.invoke(json!({})).await);
+    assert_ne!(first, second);
+    eventually("both ask", || lab.printed(OutputStream::Stdout).len() == 2).await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let third = answer(&lab.invoke(json!({})).await);
+    assert!(third == first || third == second);
+    assert_eq!(lab.started(), 2);
 }
 
 #[tokio::test]

@@ -31,6 +31,9 @@ use super::{
 /// How often memory and time are looked at while an instance works.
 const LOOK: Duration = Duration::from_millis(25);
 
+/// How long work waits for an instance that has answered to ask for more, before another is looked for.
+const PATIENCE: Duration = Duration::from_millis(100);
+
 /// How long an instance may live on after it reported that its initialization failed.
 const LINGER: Duration = Duration::from_millis(500);
 
@@ -104,6 +107,10 @@ struct State {
     next: Option<oneshot::Sender<Event>>,
     /// Work that it gets when it asks; it has certainly not seen it.
     assigned: Option<Box<Work>>,
+    /// Since when.
+    assigned_at: Instant,
+    /// It took so long to ask that its work went to another. It is in nobody's reach until it asks.
+    passed_over: bool,
     /// Work that it has.
     running: Option<Running>,
     /// How long it took to ask for the first time.
@@ -150,6 +157,8 @@ impl Instance {
         let state = State {
             next: None,
             assigned: Some(work),
+            assigned_at: started,
+            passed_over: false,
             running: None,
             init: None,
             init_error: None,
@@ -179,7 +188,11 @@ impl Instance {
 
     /// Gives an idle instance something to do.
     pub(crate) fn assign(&self, work: Box<Work>) {
-        self.state.borrow_mut().assigned = Some(work);
+        {
+            let mut state = self.state.borrow_mut();
+            state.assigned = Some(work);
+            state.assigned_at = Instant::now();
+        }
         self.deliver();
     }
 
@@ -206,8 +219,13 @@ impl Instance {
         state.init.get_or_insert_with(|| self.started.elapsed());
         state.settle_by = None;
         state.next = Some(reply);
+        let was_passed_over = std::mem::take(&mut state.passed_over);
         drop(state);
-        self.deliver();
+        if was_passed_over {
+            self.service.released(self.id);
+        } else {
+            self.deliver();
+        }
         Ok(())
     }
 
@@ -460,6 +478,27 @@ impl Instance {
             self.kill(Kill::OutOfMemory);
         } else if let Some(why) = why {
             self.kill(why);
+        } else {
+            self.pass_over(now);
+        }
+    }
+
+    /// Gives work that has waited for long enough to another instance, if one may be had.
+    ///
+    /// An instance counts as free when it has answered, a moment before it asks for more, so that a caller's
+    /// next invocation finds it. Most ask at once; some are busy with something else first.
+    fn pass_over(&self, now: Instant) {
+        let mut state = self.state.borrow_mut();
+        if state.init.is_none() || now.saturating_duration_since(state.assigned_at) < PATIENCE {
+            return;
+        }
+        let Some(work) = state.assigned.take() else { return };
+        drop(state);
+        let result = self.service.place(work);
+        let mut state = self.state.borrow_mut();
+        match result {
+            Ok(()) => state.passed_over = true,
+            Err(work) => state.assigned = Some(work),
         }
     }
 

@@ -306,7 +306,8 @@ impl Service {
         Ok(())
     }
 
-    fn place(self: &Rc<Self>, work: Box<Work>) -> Result<(), Box<Work>> {
+    /// Finds an instance for an invocation; gives it back if none may be had.
+    pub(crate) fn place(self: &Rc<Self>, work: Box<Work>) -> Result<(), Box<Work>> {
         if self.is_closed.get() {
             return Err(work);
         }
