@@ -16,7 +16,7 @@ use crate::{
     codec,
     dso::{BoxFuture, CallName, Create, HEADROOM, Head, Operation, OwnedRequest, Request},
     error::{Error, Result},
-    object::{Methods, tag},
+    object::{Access, Methods, tag},
     reference::{Named, ObjectRef, Origin},
     run::{self, Run},
 };
@@ -56,6 +56,18 @@ fn name<'a, T: Methods>(object: &'a ObjectRef, operation: Operation, method: u16
     CallName { type_name: T::NAME, object, method }
 }
 
+/// Reads without a guard are answered at once and change nothing; making and mending an object a second time changes
+/// nothing either.
+fn is_repeatable<T: Methods>(operation: Operation, method: u16) -> bool {
+    match operation {
+        Operation::Call => {
+            T::METHODS.get(usize::from(method)).is_some_and(|m| m.access == Access::Read && !m.guarded)
+        }
+        Operation::Create | Operation::ClearPoison | Operation::IsPoisoned => true,
+        Operation::Remove | Operation::Withdraw | Operation::EndRun => false,
+    }
+}
+
 /// A blocking request with these arguments.
 fn request<T: Methods, A: Serialize + ?Sized>(
     operation: Operation,
@@ -70,9 +82,10 @@ fn request<T: Methods, A: Serialize + ?Sized>(
         with_buffer(|buffer| {
             codec::encode("the arguments", args, buffer)?;
             let head = head::<T>(operation, object, method, run);
+            let repeatable = is_repeatable::<T>(operation, method);
             let send = |buffer: &mut Vec<u8>, decode: &mut dyn FnMut(&[u8])| {
-                run::blocking(&name, || run.dso().call(Request { head, buffer, timeout: None, name }, decode))
-                    .map_err(|error| name.explain(error))
+                let request = Request { head, buffer, timeout: None, repeatable, name };
+                run::blocking(&name, || run.dso().call(request, decode)).map_err(|error| name.explain(error))
             };
             match send(buffer, decode) {
                 // Invariant: only an object that was never made is made here. A server answers `NoSuchObject` only
@@ -105,7 +118,7 @@ fn make<T: Methods>(run: &Run, object: &ObjectRef, origin: &Origin) -> Result<()
     let name = name::<T>(object, Operation::Create, origin.constructor);
     let mut buffer = create_buffer::<T>(object, origin)?;
     let head = head::<T>(Operation::Create, object, origin.constructor, run);
-    let request = Request { head, buffer: &mut buffer, timeout: None, name };
+    let request = Request { head, buffer: &mut buffer, timeout: None, repeatable: true, name };
     run::blocking(&name, || run.dso().call(request, &mut |_| ()))
 }
 
@@ -249,6 +262,7 @@ fn describe<T: Methods, A: Serialize + ?Sized>(handle: &T, method: u16, args: &A
         head: head::<T>(Operation::Call, object, method, &run),
         buffer,
         timeout: None,
+        repeatable: is_repeatable::<T>(Operation::Call, method),
         type_name: T::NAME,
         object: object.clone(),
         method: name.method,
@@ -268,7 +282,8 @@ impl Described {
         let Some((head, buffer)) = origin else { return run.dso().call_async(request).await };
         match run.dso().call_async(request.clone()).await {
             Err(Error::NoSuchObject { .. }) => {
-                let create = OwnedRequest { head, buffer, timeout: None, ..request.clone() };
+                let create =
+                    OwnedRequest { head, buffer, timeout: None, repeatable: true, ..request.clone() };
                 run.dso().call_async(create).await?;
                 run.dso().call_async(request).await
             }
@@ -303,7 +318,8 @@ impl<R> Call<R> {
                 let outcome =
                     run::blocking(&name, || match (dso.call(request.borrow(), &mut take), origin) {
                         (Err(Error::NoSuchObject { .. }), Some((head, mut buffer))) => {
-                            let create = Request { head, buffer: &mut buffer, timeout: None, name };
+                            let create =
+                                Request { head, buffer: &mut buffer, timeout: None, repeatable: true, name };
                             dso.call(create, &mut |_| ())?;
                             dso.call(request.borrow(), &mut take)
                         }

@@ -125,6 +125,8 @@ pub struct Request<'a> {
     pub buffer: &'a mut Vec<u8>,
     /// The time that a call may take; none to wait as long as it needs.
     pub timeout: Option<Duration>,
+    /// Whether it does no harm to make the call twice.
+    pub repeatable: bool,
     /// The call's name.
     pub name: CallName<'a>,
 }
@@ -152,6 +154,8 @@ pub struct OwnedRequest {
     pub buffer: Vec<u8>,
     /// As in [`Request::timeout`].
     pub timeout: Option<Duration>,
+    /// As in [`Request::repeatable`].
+    pub repeatable: bool,
     /// The type's name.
     pub type_name: &'static str,
     /// The object.
@@ -167,6 +171,7 @@ impl OwnedRequest {
             head: self.head,
             buffer: &mut self.buffer,
             timeout: self.timeout,
+            repeatable: self.repeatable,
             name: CallName { type_name: self.type_name, object: &self.object, method: self.method },
         }
     }

@@ -53,6 +53,10 @@ impl Link for Outbox {
 }
 
 impl Outbox {
+    fn is_filled(&self) -> bool {
+        !self.frames.lock().unwrap().is_empty()
+    }
+
     fn take(&self, out: &mut Vec<u8>) {
         let mut frames = self.frames.lock().unwrap();
         if out.is_empty() {
@@ -208,16 +212,10 @@ impl<'a> Connection<'a> {
             if !self.output.is_empty() {
                 self.write(stream).await?;
             }
-            match self.look(stream).await? {
-                Some(0) => return Ok(()),
-                Some(read) => self.filled += read,
-                None => {
-                    tokio::select! {
-                        biased;
-                        readable = stream.readable() => readable?,
-                        () = self.outbox.filled.notified() => {}
-                    }
-                }
+            match self.receive(stream).await? {
+                Received::Bytes(0) => return Ok(()),
+                Received::Bytes(read) => self.filled += read,
+                Received::Answers => {}
             }
         }
     }
@@ -272,30 +270,44 @@ impl<'a> Connection<'a> {
         Ok(())
     }
 
-    /// Reads what is there; looks again for a moment if that has paid before. None: nothing came.
-    async fn look(&mut self, stream: &TcpStream) -> io::Result<Option<usize>> {
+    /// Waits for bytes of the client, or for answers to send to it. Looks for bytes for a moment first, if that has
+    /// paid before.
+    async fn receive(&mut self, stream: &mut TcpStream) -> io::Result<Received> {
         let room = &mut self.input[self.filled..];
-        match stream.try_read(room) {
-            Ok(read) => return Ok(Some(read)),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
-        }
-        let Some(end) = self.spin.begin() else { return Ok(None) };
-        loop {
-            match recv(stream, &mut *room, RecvFlags::DONTWAIT) {
-                Ok((read, _)) => {
-                    self.spin.found();
-                    return Ok(Some(read));
+        if let Some(end) = self.spin.begin() {
+            loop {
+                match recv(&*stream, &mut *room, RecvFlags::DONTWAIT) {
+                    Ok((read, _)) => {
+                        self.spin.found();
+                        return Ok(Received::Bytes(read));
+                    }
+                    Err(rustix::io::Errno::AGAIN) => {}
+                    Err(error) => return Err(error.into()),
                 }
-                Err(rustix::io::Errno::AGAIN) => {}
-                Err(error) => return Err(error.into()),
+                if self.outbox.is_filled() {
+                    return Ok(Received::Answers);
+                }
+                if Instant::now() > end {
+                    self.spin.missed();
+                    break;
+                }
+                // Other connections of this worker come first.
+                tokio::task::yield_now().await;
             }
-            if Instant::now() > end {
-                self.spin.missed();
-                return Ok(None);
-            }
-            // Other connections of this worker come first.
-            tokio::task::yield_now().await;
+        }
+        tokio::select! {
+            biased;
+            // Reading right away saves the system call that would only say that there is something to read.
+            read = stream.read(room) => read.map(Received::Bytes),
+            () = self.outbox.filled.notified() => Ok(Received::Answers),
         }
     }
+}
+
+/// What ended a wait.
+enum Received {
+    /// So many bytes of the client; none at its end.
+    Bytes(usize),
+    /// Answers that came later than their requests.
+    Answers,
 }

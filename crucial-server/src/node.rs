@@ -285,12 +285,19 @@ impl Node {
 
     /// A connection is gone. Its session can be resumed for the length of the lease.
     pub(crate) fn close(&self, client: &Client, link: &Arc<dyn Link>) {
-        self.runs.lock().unwrap().detach(client.run, Instant::now());
+        let mut runs = self.runs.lock().unwrap();
+        runs.detach(client.run, Instant::now());
+        let ended = !runs.contains(client.run);
+        drop(runs);
         let mut state = client.lock();
         // A new connection may have taken over already.
         if state.link.as_ref().is_some_and(|current| Arc::ptr_eq(current, link)) {
             state.link = None;
             state.lost = Some(Instant::now());
+            drop(state);
+            if ended {
+                self.sessions.lock().unwrap().remove(&client.id);
+            }
         }
     }
 

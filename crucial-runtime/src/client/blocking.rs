@@ -12,7 +12,7 @@ use rustix::net::{RecvFlags, recv};
 
 use super::{Link, Spin};
 use crate::{
-    dso::{CallName, HEADROOM, Head, Operation, Request},
+    dso::{CallName, HEADROOM, Head, Request},
     error::{Error, Result},
     id::{self, SessionId},
     reference::ObjectRef,
@@ -76,7 +76,7 @@ pub(super) fn end_run(link: &Arc<Link>, head: &Head) -> Result<()> {
     let object = ObjectRef::anonymous();
     let name = CallName { type_name: "run", object: &object, method: "end" };
     let buffer = &mut vec![0; HEADROOM];
-    call(link, Request { head: *head, buffer, timeout: None, name }, &mut |_| ())
+    call(link, Request { head: *head, buffer, timeout: None, repeatable: true, name }, &mut |_| ())
 }
 
 /// The room that a read gets.
@@ -111,7 +111,7 @@ impl Connection {
         self.seq += 1;
         let deadline = request.timeout.map(|timeout| Instant::now() + timeout);
         // This thread has every earlier answer, so it acknowledges all of them.
-        let Request { head, buffer, timeout, name } = request;
+        let Request { head, buffer, timeout, repeatable, name } = request;
         let frame = wire::request_frame(&head, self.seq, self.seq, buffer);
         loop {
             match self.attempt(&head, frame, deadline) {
@@ -132,17 +132,17 @@ impl Connection {
                 }
                 Err(error) => {
                     tracing::debug!(%error, "the connection broke; connecting again");
-                    self.reconnect(link, &head, name)?;
+                    self.reconnect(link, repeatable, name)?;
                 }
             }
         }
     }
 
-    fn reconnect(&mut self, link: &Link, head: &Head, name: CallName<'_>) -> Result<()> {
+    fn reconnect(&mut self, link: &Link, repeatable: bool, name: CallName<'_>) -> Result<()> {
         let (stream, welcome) = link.dial(self.session)?;
         self.stream = stream;
         self.filled = 0;
-        if welcome.resumed || head.operation != Operation::Call {
+        if welcome.resumed || repeatable {
             return Ok(());
         }
         // The session's answers are gone. A call that was sent may have been applied: to send it again could apply

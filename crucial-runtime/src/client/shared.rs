@@ -54,6 +54,8 @@ struct Slot {
     state: State,
     /// Kept until the answer is here, to be sent again on another connection.
     frame: Vec<u8>,
+    /// Whether it does no harm to send it to a server that may have applied it.
+    repeatable: bool,
     /// The caller gave up: its call is taken back if it is parked.
     withdrawn: bool,
 }
@@ -86,8 +88,8 @@ impl Shared {
     pub(super) fn call(&self, request: OwnedRequest) -> BoxFuture<'static, Result<Vec<u8>>> {
         let inner = self.inner.clone();
         Box::pin(async move {
-            let OwnedRequest { head, mut buffer, timeout, type_name, object, method } = request;
-            let answer = inner.submit(&head, &mut buffer);
+            let OwnedRequest { head, mut buffer, timeout, repeatable, type_name, object, method } = request;
+            let answer = inner.submit(&head, repeatable, &mut buffer);
             let result = match timeout {
                 None => answer.await,
                 Some(timeout) => answer.within(&head, timeout).await,
@@ -111,7 +113,7 @@ impl Drop for Shared {
 }
 
 impl Inner {
-    fn submit(self: Arc<Self>, head: &Head, buffer: &mut [u8]) -> Answer {
+    fn submit(self: Arc<Self>, head: &Head, repeatable: bool, buffer: &mut [u8]) -> Answer {
         let mut calls = self.calls.lock().unwrap();
         let seq = calls.base + calls.slots.len() as u64;
         let ack = calls.base;
@@ -122,7 +124,7 @@ impl Inner {
             None => State::Waiting(None),
             Some(error) => State::Answered(Err(error.clone())),
         };
-        calls.slots.push_back(Slot { state, frame, withdrawn: false });
+        calls.slots.push_back(Slot { state, frame, repeatable, withdrawn: false });
         drop(calls);
         if idle {
             self.work.notify_one();
@@ -135,15 +137,17 @@ impl Inner {
         calls.closed && calls.slots.is_empty()
     }
 
-    /// Fails every call that waits; with `for_good`, every later one too.
-    fn fail(&self, error: &Error, for_good: bool) {
+    /// Fails the waiting calls for which `which` holds; with `for_good`, every later one too.
+    fn fail(&self, error: &Error, for_good: bool, which: impl Fn(&Slot) -> bool) {
         let mut calls = self.calls.lock().unwrap();
         if for_good {
             calls.broken = Some(error.clone());
         }
         calls.output.clear();
-        let seqs = calls.base..calls.base + calls.slots.len() as u64;
-        let wakers: Vec<_> = seqs.filter_map(|seq| calls.answer(seq, Err(error.clone()))).collect();
+        let failed: Vec<_> =
+            (calls.base..).zip(&calls.slots).filter(|(_, slot)| which(slot)).map(|(seq, _)| seq).collect();
+        let wakers: Vec<_> =
+            failed.into_iter().filter_map(|seq| calls.answer(seq, Err(error.clone()))).collect();
         calls.forget();
         drop(calls);
         wakers.into_iter().for_each(Waker::wake);
@@ -286,18 +290,17 @@ async fn drive(calls: Arc<Inner>, link: Arc<Link>, session: SessionId) {
             tokio::task::spawn_blocking(move || link.dial(session)).await
         };
         let connected = match dialled {
-            Ok(Ok((_, welcome))) if resuming && !welcome.resumed => {
+            Ok(Ok((stream, welcome))) if resuming && !welcome.resumed => {
                 // As for blocking calls: what was sent may have been applied.
-                calls.fail(&Error::OutcomeUnknown { what: String::new() }, false);
-                resuming = false;
-                continue;
+                calls.fail(&Error::OutcomeUnknown { what: String::new() }, false, |slot| !slot.repeatable);
+                stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream))
             }
             Ok(Ok((stream, _))) => stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)),
             Ok(Err(error)) => {
                 // Out of reach now is not out of reach for ever: the next call tries again. A run that is lost, or
                 // a client that is refused, stays so.
                 let passing = matches!(error, Error::Unreachable { .. });
-                calls.fail(&error, !passing);
+                calls.fail(&error, !passing, |_| true);
                 if !passing {
                     return;
                 }
