@@ -3,12 +3,9 @@
 
 use proc_macro2::TokenStream;
 use quote::{quote, quote_spanned};
-use syn::{Generics, Ident, Path, parse_quote, spanned::Spanned};
+use syn::{Generics, Ident, Path, Type, parse_quote, spanned::Spanned};
 
-use super::{
-    data::checked,
-    shared_struct::{at_name, fingerprint, remote_name, state_name, with_lifetime},
-};
+use super::shared_struct::{at_name, fingerprint, remote_name, state_name, with_lifetime};
 use crate::{
     model::{Access, Arg, Attrs, Constructor, Method, Output, Param, SharedImpl, args},
     parse::{params::immutable, shared_impl::sibling},
@@ -25,11 +22,16 @@ pub fn expand(shared: &SharedImpl) -> TokenStream {
     quote! {
         #state
         const _: () = {
+            // Method look-up takes the first of each pair that fits: see the support module.
+            #[allow(unused_imports)]
+            use ::crucial::__private::{
+                FailWithErr as _, FailWithPanic as _, GivenData as _, GivenOther as _, TakenData as _, TakenOther as _,
+            };
             #methods
+            #calls
+            #named
+            #remote
         };
-        #calls
-        #named
-        #remote
     }
 }
 
@@ -74,7 +76,7 @@ impl<'a> Block<'a> {
             const _: () = {
                 use #state_path as #name;
                 #(#body)*
-                #[allow(dead_code, clippy::new_without_default)]
+                #[allow(clippy::new_without_default)]
                 impl #impls #name #arguments #wheres {
                     #(#items)*
                     #(#guards)*
@@ -166,9 +168,9 @@ impl<'a> Block<'a> {
             return TokenStream::new();
         }
         let names = args.iter().map(|arg| &arg.name);
-        let types = args.iter().map(|arg| arg.decoded_type(|ty| checked(ty, &self.generics)));
+        let types = args.iter().map(|arg| arg.decoded_type());
         quote! {
-            let (#(#names,)*): (#(#types,)*) = ::crucial::__private::decode(#what, __args)?;
+            let (#(#names,)*) = ::crucial::__private::Taken::<(#(#types,)*)>::new().decode(#what, __args)?;
         }
     }
 
@@ -196,26 +198,24 @@ impl<'a> Block<'a> {
         let encode = match target.and_then(|target| args(&target.params).next()) {
             Some(arg) => {
                 // The compiler checks that the one method's result is the other's argument.
-                let ty = &arg.ty;
+                let Arg { name: argument, ty, .. } = arg;
                 let what = format!("the argument of `{}`", target.map_or(name, |target| &target.name));
-                let (value, ty) = match &arg.ty {
-                    syn::Type::Reference(_) => (quote!(&__value), quote!(#ty)),
-                    _ => (quote!(__value), quote!(#ty)),
-                };
                 let result = output.ty.as_ref().map_or(name.span(), Spanned::span);
-                let arg_name = &arg.name;
-                let bind = quote_spanned!(result=> let #arg_name: #ty = #value;);
+                let value = match ty {
+                    Type::Reference(_) => quote_spanned!(result=> &__value),
+                    _ => quote_spanned!(result=> __value),
+                };
                 let encoded = arg.encoded();
                 quote! {
                     let __value = #call;
-                    #bind
-                    ::crucial::__private::encode(#what, &(#encoded,), __out)
+                    let #argument: #ty = #value;
+                    ::crucial::__private::encode(#what, ::crucial::__private::Given(&(#encoded,)).data(), __out)
                 }
             }
             None => {
                 let what = result_of(name);
                 let encoded = output.encoded(call);
-                quote!(::crucial::__private::encode(#what, &#encoded, __out))
+                quote!(::crucial::__private::encode(#what, ::crucial::__private::Given(&#encoded).data(), __out))
             }
         };
         quote! {
@@ -335,8 +335,6 @@ impl<'a> Block<'a> {
                     match ::crucial::__private::call(self, #number, #gives, #decoder) {
                         ::core::result::Result::Ok(__value) => __value,
                         ::core::result::Result::Err(__error) => {
-                            #[allow(unused_imports)]
-                            use ::crucial::__private::{FailWithErr as _, FailWithPanic as _};
                             ::crucial::__private::FailAs::<#ty>::new().fail(__error)
                         }
                     }
@@ -421,7 +419,7 @@ impl<'a> Block<'a> {
     /// The caller's arguments as one value to encode.
     fn given(&self, params: &[Param]) -> TokenStream {
         let values = args(params).map(Arg::encoded);
-        quote!(&(#(#values,)*))
+        quote!(::crucial::__private::Given(&(#(#values,)*)).data())
     }
 
     fn decoder(&self, output: &Output, what: &str) -> TokenStream {

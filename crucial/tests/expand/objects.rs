@@ -103,6 +103,7 @@ impl Account {
     /// Resets the account.
     pub fn reset(&mut self) {
         *self = Self::empty();
+        assert!(self.balance <= Self::LIMIT);
     }
 
     #[cfg(any())]
