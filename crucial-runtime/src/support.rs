@@ -19,9 +19,9 @@ pub use crate::{
 pub use inventory;
 pub use serde;
 
-/// What every shared value has to be: the bound of generic parameters.
+/// What everything that travels has to be: arguments, results, fields, and the type arguments of shared structs.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` can't be sent to a shared object",
+    message = "`{Self}` can't be sent to another process",
     label = "can't be sent",
     note = "derive `serde::Serialize` and `serde::Deserialize` for it; it must own its data (`'static`) and be `Send + Sync`"
 )]

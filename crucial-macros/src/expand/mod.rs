@@ -45,6 +45,9 @@ fn what(item: &Item) -> TokenStream {
         Item::Mod(item) => item.mod_token.to_token_stream(),
         Item::Fn(item) => item.sig.fn_token.to_token_stream(),
         Item::Const(item) => item.const_token.to_token_stream(),
+        Item::Static(item) => item.static_token.to_token_stream(),
+        Item::Struct(item) => item.struct_token.to_token_stream(),
+        Item::Impl(item) => item.impl_token.to_token_stream(),
         item => item.to_token_stream(),
     }
 }
@@ -75,7 +78,7 @@ fn refusal(item: &Item) -> &'static str {
 
 /// `#[cloud_fn]`.
 pub fn cloud_fn(options: TokenStream, item: TokenStream) -> TokenStream {
-    with_errors(item, |item: ItemFn, errors| {
+    with_function(item, "#[cloud_fn]", |item, errors| {
         let parsed = parse::cloud_fn::parse(options, item.clone(), errors);
         let sound = check::cloud_fn(&parsed, errors);
         if sound { cloud_fn::expand(&parsed) } else { plain::item(Item::Fn(item)) }
@@ -84,7 +87,7 @@ pub fn cloud_fn(options: TokenStream, item: TokenStream) -> TokenStream {
 
 /// `#[crucial::main]`.
 pub fn main(options: TokenStream, item: TokenStream) -> TokenStream {
-    with_errors(item, |item, errors| {
+    with_function(item, "#[crucial::main]", |item, errors| {
         let parsed = parse::entry::parse_main(options, item, errors);
         let sound = check::entry(&parsed, "#[crucial::main]", errors);
         if sound { entry::main(&parsed) } else { plain::main(parsed.item) }
@@ -93,7 +96,7 @@ pub fn main(options: TokenStream, item: TokenStream) -> TokenStream {
 
 /// `#[crucial::test]`.
 pub fn test(options: TokenStream, item: TokenStream) -> TokenStream {
-    with_errors(item, |item, errors| {
+    with_function(item, "#[crucial::test]", |item, errors| {
         let parsed = parse::entry::parse_test(options, item, errors);
         let sound = check::entry(&parsed, "#[crucial::test]", errors);
         if sound { entry::test(&parsed) } else { plain::item(Item::Fn(parsed.item)) }
@@ -102,10 +105,7 @@ pub fn test(options: TokenStream, item: TokenStream) -> TokenStream {
 
 /// The expansion and all errors beside it. The user's tokens are always there, so that an editor has something to
 /// work with.
-fn with_errors<T: syn::parse::Parse>(
-    item: TokenStream,
-    expand: impl FnOnce(T, &mut Errors) -> TokenStream,
-) -> TokenStream {
+fn with_errors(item: TokenStream, expand: impl FnOnce(Item, &mut Errors) -> TokenStream) -> TokenStream {
     let mut errors = Errors::default();
     let tokens = match syn::parse2(item.clone()) {
         Ok(parsed) => expand(parsed, &mut errors),
@@ -116,4 +116,19 @@ fn with_errors<T: syn::parse::Parse>(
     };
     let errors = errors.into_tokens();
     quote!(#errors #tokens)
+}
+
+/// As [`with_errors`], for an attribute that goes on functions.
+fn with_function(
+    item: TokenStream,
+    attribute: &str,
+    expand: impl FnOnce(ItemFn, &mut Errors) -> TokenStream,
+) -> TokenStream {
+    with_errors(item, |item, errors| match item {
+        Item::Fn(function) => expand(function, errors),
+        item => {
+            errors.on(what(&item), format!("`{attribute}` goes on a function"));
+            plain::item(item)
+        }
+    })
 }

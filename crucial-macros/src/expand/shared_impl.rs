@@ -87,8 +87,9 @@ impl<'a> Block<'a> {
 
     /// What the server calls.
     fn methods(&self) -> TokenStream {
-        let SharedImpl { methods, constructors, .. } = self.shared;
-        let handle = &self.handle;
+        let SharedImpl { methods, constructors, name, .. } = self.shared;
+        let (handle, state) = (&self.handle, &self.state);
+        let itself = quote_spanned!(name.span()=> Self);
         let mut generics = self.generics.clone();
         if let Some(registered) = &self.registered {
             generics.make_where_clause().predicates.push(parse_quote!(#registered));
@@ -121,11 +122,11 @@ impl<'a> Block<'a> {
                     __constructor: u16,
                     __args: &[u8],
                     __cx: &mut ::crucial::__private::Context,
-                ) -> ::crucial::__private::Result<Self::State> {
+                ) -> ::crucial::__private::Result<#state> {
                     match __constructor { #(#construct)* #none }
                 }
                 fn read(
-                    __state: &Self::State,
+                    __state: &#state,
                     __method: u16,
                     __args: &[u8],
                     __cx: &mut ::crucial::__private::Context,
@@ -134,7 +135,7 @@ impl<'a> Block<'a> {
                     match __method { #(#read)* #none }
                 }
                 fn write(
-                    __state: &mut Self::State,
+                    __state: &mut #state,
                     __method: u16,
                     __args: &[u8],
                     __cx: &mut ::crucial::__private::Context,
@@ -143,7 +144,7 @@ impl<'a> Block<'a> {
                     match __method { #(#write)* #none }
                 }
                 fn guard(
-                    __state: &Self::State,
+                    __state: &#state,
                     __method: u16,
                     __args: &[u8],
                 ) -> ::crucial::__private::Result<bool> {
@@ -153,7 +154,7 @@ impl<'a> Block<'a> {
             #[automatically_derived]
             #[allow(deprecated)]
             impl #impls ::crucial::__private::Shared for #handle #wheres {
-                type Handle = Self;
+                type Handle = #itself;
                 fn handle(&self) -> &Self {
                     self
                 }

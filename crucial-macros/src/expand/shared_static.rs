@@ -27,10 +27,11 @@ pub fn expand(shared: &SharedStatic) -> TokenStream {
             // What the compiler has to say about the type, it says about the type as written.
             let span = ty.span();
             let at = quote_spanned!(span=> <#ty>::at(#key));
-            let new = quote_spanned!(span=> ::crucial::Static::new);
             let type_name = quote_spanned!(span=> ::crucial::__private::type_name::<#ty>);
             let mut call = TokenStream::new();
             paren.surround(&mut call, |tokens| args.to_tokens(tokens));
+            let make = quote!(#at #persistent .__lazy().#constructor #call);
+            let value = quote_spanned!(span=> ::crucial::Static::new(|| #make));
             quote! {{
                 #[allow(unused_imports)]
                 use ::crucial::__private::AtUnshared as _;
@@ -40,7 +41,7 @@ pub fn expand(shared: &SharedStatic) -> TokenStream {
                     place: ::core::concat!(::core::file!(), ":", ::core::line!()),
                 } }
                 #check
-                #new(|| #at #persistent .__lazy().#constructor #call)
+                #value
             }}
         }
         None => quote!(::crucial::Static::new(|| ::core::unreachable!())),

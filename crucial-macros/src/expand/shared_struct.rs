@@ -32,17 +32,17 @@ pub fn expand(shared: &SharedStruct) -> TokenStream {
 
 /// The name of the state.
 pub fn state_name(name: &Ident) -> Ident {
-    format_ident!("__{name}State")
+    format_ident!("__{}State", name)
 }
 
 /// The name of what `at(key)` returns.
 pub fn at_name(name: &Ident) -> Ident {
-    format_ident!("__{name}At")
+    format_ident!("__{}At", name)
 }
 
 /// The name of what `remote()` returns.
 pub fn remote_name(name: &Ident) -> Ident {
-    format_ident!("__{name}Remote")
+    format_ident!("__{}Remote", name)
 }
 
 /// A type that has registered methods: the struct itself, or an instance of a generic one.
@@ -79,9 +79,12 @@ fn state(shared: &SharedStruct) -> TokenStream {
     let mut item = shared.item.clone();
     item.ident = state_name(&shared.name);
     let body = &shared.body;
+    let derive = quote_spanned! {shared.name.span()=>
+        #[derive(::crucial::__private::serde::Serialize, ::crucial::__private::serde::Deserialize)]
+    };
     quote! {
         #[doc(hidden)]
-        #[derive(::crucial::__private::serde::Serialize, ::crucial::__private::serde::Deserialize)]
+        #derive
         #[serde(crate = "::crucial::__private::serde")]
         #(#body)*
         #[allow(missing_debug_implementations)]
