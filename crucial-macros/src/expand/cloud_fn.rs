@@ -2,8 +2,9 @@
 
 use proc_macro2::{Literal, TokenStream};
 use quote::{quote, quote_spanned};
-use syn::spanned::Spanned;
+use syn::{ext::IdentExt, spanned::Spanned};
 
+use super::shared_impl::imports;
 use crate::{
     model::{Arg, CloudFn, FnOptions, args},
     text::text,
@@ -21,7 +22,7 @@ pub fn expand(function: &CloudFn) -> TokenStream {
     let lent = args.iter().map(|arg| arg.lent());
     let ty = output.ty();
 
-    let text_name = name.to_string();
+    let text_name = name.unraw().to_string();
     let what_args = format!("the arguments of `{name}`");
     let what_result = format!("the result of `{name}`");
     let decoder = output.decoder(&what_result);
@@ -69,6 +70,7 @@ pub fn expand(function: &CloudFn) -> TokenStream {
         format!("{}({}) -> {}", text(asyncness), types.join(", "), text(&ty))
     };
     let options = tokens(options);
+    let imports = imports();
     let checks = args
         .iter()
         .filter_map(|arg| arg.data())
@@ -79,8 +81,7 @@ pub fn expand(function: &CloudFn) -> TokenStream {
         #[allow(clippy::all, clippy::pedantic)]
         #vis fn #name(#(#takes),*) -> ::crucial::Task<#ty> {
             #(#body)*
-            #[allow(unused_imports)]
-            use ::crucial::__private::{GivenData as _, GivenOther as _, TakenData as _, TakenOther as _};
+            #imports
             #asyncness fn __body(#inputs) #returns #block
             #run
             const __INFO: ::crucial::__private::FunctionInfo = ::crucial::__private::FunctionInfo {

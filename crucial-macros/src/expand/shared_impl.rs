@@ -3,7 +3,7 @@
 
 use proc_macro2::TokenStream;
 use quote::{quote, quote_spanned};
-use syn::{Generics, Ident, Path, Type, parse_quote, spanned::Spanned};
+use syn::{Generics, Ident, Path, Type, ext::IdentExt, parse_quote, spanned::Spanned};
 
 use super::shared_struct::{at_name, fingerprint, remote_name, state_name, with_lifetime};
 use crate::{
@@ -19,18 +19,25 @@ pub fn expand(shared: &SharedImpl) -> TokenStream {
     let calls = block.calls();
     let named = block.named();
     let remote = block.remote();
+    let imports = imports();
     quote! {
         #state
         const _: () = {
-            // Method look-up takes the first of each pair that fits: see the support module.
-            #[allow(unused_imports)]
-            use ::crucial::__private::{
-                FailWithErr as _, FailWithPanic as _, GivenData as _, GivenOther as _, TakenData as _, TakenOther as _,
-            };
+            #imports
             #methods
-            #calls
-            #named
-            #remote
+        };
+        #calls
+        #named
+        #remote
+    }
+}
+
+/// What method look-up takes the first of each pair from that fits: see the support module.
+pub fn imports() -> TokenStream {
+    quote! {
+        #[allow(unused_imports)]
+        use ::crucial::__private::{
+            FailWithErr as _, FailWithPanic as _, GivenData as _, GivenOther as _, TakenData as _, TakenOther as _,
         };
     }
 }
@@ -96,7 +103,7 @@ impl<'a> Block<'a> {
         }
         let (impls, _, wheres) = generics.split_for_impl();
         let infos = methods.iter().map(info);
-        let names = constructors.iter().map(|constructor| constructor.name.to_string());
+        let names = constructors.iter().map(|constructor| constructor.name.unraw().to_string());
         let signatures = self.signatures();
         let construct = (0u16..).zip(constructors).map(|(number, c)| self.construct(number, c));
         let numbered = || (0u16..).zip(methods);
@@ -256,7 +263,7 @@ impl<'a> Block<'a> {
             )
         });
         quote! {
-            #[allow(dead_code, deprecated)]
+            #[allow(dead_code, deprecated, clippy::all, clippy::pedantic)]
             fn __signatures #impls () #wheres {
                 #(#checks)*
             }
@@ -310,6 +317,7 @@ impl<'a> Block<'a> {
         let docs = &self.shared.face;
         let (impls, _, block_wheres) = self.generics.split_for_impl();
         let wheres = self.wheres();
+        let imports = imports();
         let constructors = (0u16..).zip(&self.shared.constructors).map(|(number, constructor)| {
             let Constructor { attrs: Attrs { face, .. }, vis, name, params, .. } = constructor;
             let takes = takes(params);
@@ -318,6 +326,7 @@ impl<'a> Block<'a> {
                 #(#face)*
                 #[track_caller]
                 #vis fn #name(#(#takes),*) -> Self #wheres {
+                    #imports
                     ::crucial::__private::construct::<Self, _>(#number, #gives)
                 }
             }
@@ -333,6 +342,7 @@ impl<'a> Block<'a> {
                 #(#face)*
                 #[track_caller]
                 #vis fn #name(&self #(, #takes)*) #arrow #wheres {
+                    #imports
                     match ::crucial::__private::call(self, #number, #gives, #decoder) {
                         ::core::result::Result::Ok(__value) => __value,
                         ::core::result::Result::Err(__error) => {
@@ -359,6 +369,7 @@ impl<'a> Block<'a> {
         let handle = &self.handle;
         let (impls, _, block_wheres) = self.generics.split_for_impl();
         let wheres = self.wheres();
+        let imports = imports();
         let constructors = (0u16..).zip(constructors).map(|(number, constructor)| {
             let Constructor { attrs: Attrs { face, .. }, vis, name, params, .. } = constructor;
             let takes = takes(params);
@@ -368,6 +379,7 @@ impl<'a> Block<'a> {
                 #(#face)*
                 #[track_caller]
                 #vis fn #name(self #comma #(#takes),*) -> #handle #wheres {
+                    #imports
                     ::crucial::__private::construct_at::<#handle, _>(self.__named, #number, #gives)
                 }
             }
@@ -387,6 +399,7 @@ impl<'a> Block<'a> {
         let generics = with_lifetime(&self.generics);
         let (impls, _, block_wheres) = generics.split_for_impl();
         let wheres = self.wheres();
+        let imports = imports();
         let arguments = match arguments {
             syn::PathArguments::AngleBracketed(arguments) => {
                 let arguments = &arguments.args;
@@ -405,6 +418,7 @@ impl<'a> Block<'a> {
             quote! {
                 #(#face)*
                 #vis fn #name(&self #(, #takes)*) -> ::crucial::__private::Call<#ty> #wheres {
+                    #imports
                     ::crucial::__private::remote(self.__handle, #number, #gives, #decoder)
                 }
             }
@@ -429,7 +443,7 @@ impl<'a> Block<'a> {
 }
 
 fn info(method: &Method) -> TokenStream {
-    let name = method.name.to_string();
+    let name = method.name.unraw().to_string();
     let access = match method.receiver.access {
         Access::Read => quote!(Read),
         Access::Write => quote!(Write),

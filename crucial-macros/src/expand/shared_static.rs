@@ -2,13 +2,13 @@
 
 use proc_macro2::TokenStream;
 use quote::{ToTokens, quote, quote_spanned};
-use syn::spanned::Spanned;
+use syn::{ext::IdentExt, spanned::Spanned};
 
 use crate::model::{Initializer, SharedStatic};
 
 pub fn expand(shared: &SharedStatic) -> TokenStream {
     let SharedStatic { attrs, vis, name, ty, key, persistent, initializer } = shared;
-    let text = name.to_string();
+    let text = name.unraw().to_string();
     let key = match key {
         Some(key) => quote!(#key),
         None => quote!(::core::concat!(::core::module_path!(), "::", #text)),
@@ -31,7 +31,7 @@ pub fn expand(shared: &SharedStatic) -> TokenStream {
             let mut call = TokenStream::new();
             paren.surround(&mut call, |tokens| args.to_tokens(tokens));
             let make = quote!(#at #persistent .__lazy().#constructor #call);
-            let value = quote_spanned!(span=> ::crucial::Static::new(|| #make));
+            let value = quote_spanned!(span=> ::crucial::Static::new(|| { #make }));
             quote! {{
                 #[allow(unused_imports)]
                 use ::crucial::__private::AtUnshared as _;

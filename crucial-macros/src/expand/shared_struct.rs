@@ -2,7 +2,7 @@
 
 use proc_macro2::{Literal, TokenStream};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
-use syn::{GenericParam, Generics, Ident, LifetimeParam, parse_quote};
+use syn::{GenericParam, Generics, Ident, LifetimeParam, ext::IdentExt, parse_quote};
 
 use crate::{
     model::{Field, SharedStruct},
@@ -61,7 +61,7 @@ fn instances(shared: &SharedStruct) -> Vec<Instance> {
         return vec![Instance {
             handle: name.to_token_stream(),
             arguments: TokenStream::new(),
-            name: name.to_string(),
+            name: name.unraw().to_string(),
         }];
     }
     let instance = |ty: &syn::TypePath| {
@@ -69,7 +69,7 @@ fn instances(shared: &SharedStruct) -> Vec<Instance> {
         Some(Instance {
             handle: ty.to_token_stream(),
             arguments: arguments.to_token_stream(),
-            name: format!("{name}{}", text(arguments).replace("::<", "<")),
+            name: format!("{}{}", name.unraw(), text(arguments).replace("::<", "<")),
         })
     };
     shared.instances.iter().filter_map(instance).collect()
@@ -167,7 +167,7 @@ fn remote(shared: &SharedStruct) -> TokenStream {
     let elided = elided(generics);
     let about = format!("The methods of [`{name}`] as calls that can be awaited: see [`{name}::remote`].");
     let docs = format!(
-        "The methods of this `{name}` as calls: `.remote().method(..)` is a [`Call`](::crucial::Call) that is \
+        "The methods of this `{name}` as calls: `.remote().method(..)` is a [`Call`](crucial::Call) that is \
          awaited, or waited for with `.wait()`, and that gives a `Result`."
     );
     quote! {
@@ -205,7 +205,7 @@ fn elided(generics: &Generics) -> TokenStream {
 /// What every handle can do, whatever its type arguments.
 fn traits(shared: &SharedStruct) -> TokenStream {
     let SharedStruct { name, generics, .. } = shared;
-    let text = name.to_string();
+    let text = name.unraw().to_string();
     let (impls, types, wheres) = generics.split_for_impl();
     let mut de = generics.clone();
     let lifetime: LifetimeParam = parse_quote!('__de);
@@ -270,7 +270,7 @@ fn assertions(shared: &SharedStruct) -> TokenStream {
         Some(quote_spanned!(span=> #(#cfg)* ::crucial::__private::assert_data::<#ty>();))
     });
     quote! {
-        #[allow(dead_code, deprecated)]
+        #[allow(dead_code, deprecated, clippy::all, clippy::pedantic)]
         fn __fields #impls () where #(#bounds: ::crucial::__private::Data,)* #(#wheres,)* {
             #(#checks)*
         }

@@ -96,7 +96,7 @@ impl Method {
 /// The arguments among the parameters.
 pub fn args(params: &[Param]) -> impl Iterator<Item = &super::Arg> {
     params.iter().filter_map(|param| match param {
-        Param::Arg(arg) => Some(arg),
+        Param::Arg(arg) => Some(&**arg),
         Param::Context => None,
     })
 }

@@ -7,7 +7,7 @@ use syn::{GenericArgument, Ident, Pat, PathArguments, Type};
 /// A parameter of a method or function.
 pub enum Param {
     /// Something the caller gives.
-    Arg(Arg),
+    Arg(Box<Arg>),
     /// `cx: &mut Context`, which the server gives.
     Context,
 }
