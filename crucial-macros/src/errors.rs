@@ -43,11 +43,6 @@ impl Errors {
     pub fn into_tokens(self) -> TokenStream {
         self.0.map(syn::Error::into_compile_error).unwrap_or_default()
     }
-
-    #[cfg(test)]
-    pub fn messages(self) -> Vec<String> {
-        self.0.into_iter().flatten().map(|error| error.to_string()).collect()
-    }
 }
 
 fn list(valid: &[&str]) -> String {

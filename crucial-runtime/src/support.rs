@@ -19,38 +19,114 @@ pub use crate::{
 pub use inventory;
 pub use serde;
 
-/// What every shared value has to be: the bound of generic parameters.
+/// What everything that travels has to be: arguments, results, fields, and the type arguments of shared structs.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` can't be sent to a shared object",
+    message = "`{Self}` can't be sent to another process",
     label = "can't be sent",
     note = "derive `serde::Serialize` and `serde::Deserialize` for it; it must own its data (`'static`) and be `Send + Sync`"
 )]
-pub trait Data: serde::Serialize + serde::de::DeserializeOwned + Send + Sync + 'static {
-    /// The type itself. Where it is no data, the compiler says so once and takes any use of this for granted.
-    type Checked;
-}
+pub trait Data: serde::Serialize + serde::de::DeserializeOwned + Send + Sync + 'static {}
 // What is missing is said in the words above, not in serde's.
 #[diagnostic::do_not_recommend]
-impl<T: serde::Serialize + serde::de::DeserializeOwned + Send + Sync + 'static> Data for T {
-    type Checked = T;
-}
+impl<T: serde::Serialize + serde::de::DeserializeOwned + Send + Sync + 'static> Data for T {}
 
 /// Checks an argument or result type where the user wrote it.
 pub const fn assert_data<T: Data>() {}
 
-/// What the type of a shared static has to be.
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` is not a shared type",
-    label = "not a shared type",
-    note = "put `#[shared]` on the struct, or use a type of `crucial::sync` or `crucial::collections`"
-)]
-pub trait IsShared: Shared {
-    /// The type itself, as [`Data::Checked`].
-    type Checked;
+/// A value to encode, as `Given(&value).data()` with all four traits below in scope.
+///
+/// Generated code encodes and decodes a type in several places. [`assert_data`] says once, where the user wrote the
+/// type, that it can't travel; for such a type method look-up finds the second trait here, so that the other places
+/// don't say it again. That code never runs: it doesn't compile.
+#[derive(Debug)]
+pub struct Given<'a, T: ?Sized>(pub &'a T);
+
+/// The value can be encoded.
+pub trait GivenData<'a> {
+    /// The value's type.
+    type Value: ?Sized;
+    /// See [`Given`].
+    fn data(self) -> &'a Self::Value;
 }
-#[diagnostic::do_not_recommend]
-impl<T: Shared> IsShared for T {
-    type Checked = T;
+
+impl<'a, T: serde::Serialize + ?Sized> GivenData<'a> for Given<'a, T> {
+    type Value = T;
+    fn data(self) -> &'a T {
+        self.0
+    }
+}
+
+/// The value can't be encoded.
+pub trait GivenOther {
+    /// See [`Given`].
+    fn data(self) -> &'static ();
+}
+
+impl<T: ?Sized> GivenOther for &Given<'_, T> {
+    fn data(self) -> &'static () {
+        &()
+    }
+}
+
+/// A type to decode, as `Taken::<T>::new().decode(what, bytes)`; see [`Given`].
+#[derive(Debug)]
+pub struct Taken<T>(PhantomData<fn() -> T>);
+
+impl<T> Taken<T> {
+    /// See [`Taken`].
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "only macros make it")]
+    pub const fn new() -> Self {
+        Taken(PhantomData)
+    }
+}
+
+/// The type can be decoded.
+pub trait TakenData<'a> {
+    /// The type.
+    type Value;
+    /// See [`Taken`].
+    fn decode(self, what: &str, bytes: &'a [u8]) -> Result<Self::Value>;
+}
+
+impl<'a, T: serde::Deserialize<'a>> TakenData<'a> for Taken<T> {
+    type Value = T;
+    fn decode(self, what: &str, bytes: &'a [u8]) -> Result<T> {
+        decode(what, bytes)
+    }
+}
+
+/// The type can't be decoded.
+pub trait TakenOther {
+    /// The type.
+    type Value;
+    /// See [`Taken`].
+    fn decode(self, what: &str, bytes: &[u8]) -> Result<Self::Value>;
+}
+
+impl<T> TakenOther for &Taken<T> {
+    type Value = T;
+    fn decode(self, what: &str, _: &[u8]) -> Result<T> {
+        Err(Error::Decode { what: what.to_owned(), reason: "the type is no data".to_owned() })
+    }
+}
+
+/// The start of a static's object. A shared type has an `at` of its own, which method look-up prefers; for any other
+/// type the compiler finds this one, and that its condition doesn't hold.
+pub trait AtUnshared: Sized {
+    /// Never called.
+    fn at(key: &str) -> Self::Handle
+    where
+        Self: Shared;
+}
+
+impl<T> AtUnshared for T {
+    fn at(_: &str) -> T::Handle
+    where
+        T: Shared,
+    {
+        unreachable!("a shared type has an `at` of its own")
+    }
 }
 
 /// Decodes a numeric block.

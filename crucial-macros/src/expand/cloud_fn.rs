@@ -2,9 +2,9 @@
 
 use proc_macro2::{Literal, TokenStream};
 use quote::{quote, quote_spanned};
-use syn::{Generics, spanned::Spanned};
+use syn::{ext::IdentExt, spanned::Spanned};
 
-use super::data::checked;
+use super::shared_impl::imports;
 use crate::{
     model::{Arg, CloudFn, FnOptions, args},
     text::text,
@@ -17,26 +17,28 @@ pub fn expand(function: &CloudFn) -> TokenStream {
     let args: Vec<&Arg> = args(params).collect();
     let takes = args.iter().map(|Arg { name, ty, .. }| quote!(#name: #ty));
     let gives = args.iter().map(|arg| arg.encoded());
-    let none = Generics::default();
     let names = args.iter().map(|arg| &arg.name);
-    let types = args.iter().map(|arg| arg.decoded_type(|ty| checked(ty, &none)));
+    let types = args.iter().map(|arg| arg.decoded_type());
     let lent = args.iter().map(|arg| arg.lent());
     let ty = output.ty();
-    let result = output.data().map_or(quote!(#ty), |ty| checked(ty, &none));
 
-    let text_name = name.to_string();
+    let text_name = name.unraw().to_string();
     let what_args = format!("the arguments of `{name}`");
     let what_result = format!("the result of `{name}`");
     let decoder = output.decoder(&what_result);
     let decode = (!args.is_empty()).then(
-        || quote!(let (#(#names,)*): (#(#types,)*) = ::crucial::__private::decode(#what_args, &__args)?;),
+        || quote!(let (#(#names,)*) = ::crucial::__private::Taken::<(#(#types,)*)>::new().decode(#what_args, &__args)?;),
     );
     let await_ = asyncness.is_some().then(|| quote!(.await));
     let call = output.encoded(quote!(__body(#(#lent),*) #await_));
     let run = quote! {
         #decode
         let mut __out = ::std::vec::Vec::new();
-        ::crucial::__private::encode(#what_result, &#call, &mut __out)?;
+        ::crucial::__private::encode(
+            #what_result,
+            ::crucial::__private::Given(&#call).data(),
+            &mut __out,
+        )?;
         ::core::result::Result::Ok(__out)
     };
     let (run, kind) = match asyncness {
@@ -68,17 +70,18 @@ pub fn expand(function: &CloudFn) -> TokenStream {
         format!("{}({}) -> {}", text(asyncness), types.join(", "), text(&ty))
     };
     let options = tokens(options);
+    let imports = imports();
     let checks = args
         .iter()
         .filter_map(|arg| arg.data())
         .chain(output.data())
         .map(|ty| quote_spanned!(ty.span()=> ::crucial::__private::assert_data::<#ty>();));
-    let _ = result;
     quote! {
         #(#face)*
         #[allow(clippy::all, clippy::pedantic)]
         #vis fn #name(#(#takes),*) -> ::crucial::Task<#ty> {
             #(#body)*
+            #imports
             #asyncness fn __body(#inputs) #returns #block
             #run
             const __INFO: ::crucial::__private::FunctionInfo = ::crucial::__private::FunctionInfo {
@@ -91,7 +94,11 @@ pub fn expand(function: &CloudFn) -> TokenStream {
             static __FUNCTION: ::crucial::__private::FunctionInfo = __INFO;
             #(#checks)*
             let mut __args = ::std::vec::Vec::new();
-            let __encoded = ::crucial::__private::encode(#what_args, &(#(#gives,)*), &mut __args);
+            let __encoded = ::crucial::__private::encode(
+                #what_args,
+                ::crucial::__private::Given(&(#(#gives,)*)).data(),
+                &mut __args,
+            );
             ::crucial::__private::Task::new(&__FUNCTION, __encoded.map(|()| __args), #decoder)
         }
     }

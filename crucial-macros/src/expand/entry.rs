@@ -2,7 +2,7 @@
 
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
-use syn::{Attribute, ReturnType};
+use syn::{Attribute, ReturnType, ext::IdentExt};
 
 use crate::model::Entry;
 
@@ -25,7 +25,7 @@ pub fn main(entry: &Entry) -> TokenStream {
 pub fn test(entry: &Entry) -> TokenStream {
     let (attrs, vis, sig, block) = (&entry.item.attrs, &entry.item.vis, &entry.item.sig, &entry.item.block);
     let (name, asyncness, output) = (&sig.ident, &sig.asyncness, &sig.output);
-    let text = name.to_string();
+    let text = name.unraw().to_string();
     let run = |body: TokenStream, path: TokenStream, mode: TokenStream| {
         let body = match asyncness {
             None => body,

@@ -3,12 +3,9 @@
 
 use proc_macro2::TokenStream;
 use quote::{quote, quote_spanned};
-use syn::{Generics, Ident, Path, parse_quote, spanned::Spanned};
+use syn::{Generics, Ident, Path, Type, ext::IdentExt, parse_quote, spanned::Spanned};
 
-use super::{
-    data::checked,
-    shared_struct::{at_name, fingerprint, remote_name, state_name, with_lifetime},
-};
+use super::shared_struct::{at_name, fingerprint, remote_name, state_name, with_lifetime};
 use crate::{
     model::{Access, Arg, Attrs, Constructor, Method, Output, Param, SharedImpl, args},
     parse::{params::immutable, shared_impl::sibling},
@@ -22,14 +19,26 @@ pub fn expand(shared: &SharedImpl) -> TokenStream {
     let calls = block.calls();
     let named = block.named();
     let remote = block.remote();
+    let imports = imports();
     quote! {
         #state
         const _: () = {
+            #imports
             #methods
         };
         #calls
         #named
         #remote
+    }
+}
+
+/// What method look-up takes the first of each pair from that fits: see the support module.
+pub fn imports() -> TokenStream {
+    quote! {
+        #[allow(unused_imports)]
+        use ::crucial::__private::{
+            FailWithErr as _, FailWithPanic as _, GivenData as _, GivenOther as _, TakenData as _, TakenOther as _,
+        };
     }
 }
 
@@ -74,7 +83,7 @@ impl<'a> Block<'a> {
             const _: () = {
                 use #state_path as #name;
                 #(#body)*
-                #[allow(dead_code, clippy::new_without_default)]
+                #[allow(clippy::new_without_default)]
                 impl #impls #name #arguments #wheres {
                     #(#items)*
                     #(#guards)*
@@ -85,15 +94,16 @@ impl<'a> Block<'a> {
 
     /// What the server calls.
     fn methods(&self) -> TokenStream {
-        let SharedImpl { methods, constructors, .. } = self.shared;
-        let handle = &self.handle;
+        let SharedImpl { methods, constructors, name, .. } = self.shared;
+        let (handle, state) = (&self.handle, &self.state);
+        let itself = quote_spanned!(name.span()=> Self);
         let mut generics = self.generics.clone();
         if let Some(registered) = &self.registered {
             generics.make_where_clause().predicates.push(parse_quote!(#registered));
         }
         let (impls, _, wheres) = generics.split_for_impl();
         let infos = methods.iter().map(info);
-        let names = constructors.iter().map(|constructor| constructor.name.to_string());
+        let names = constructors.iter().map(|constructor| constructor.name.unraw().to_string());
         let signatures = self.signatures();
         let construct = (0u16..).zip(constructors).map(|(number, c)| self.construct(number, c));
         let numbered = || (0u16..).zip(methods);
@@ -119,11 +129,11 @@ impl<'a> Block<'a> {
                     __constructor: u16,
                     __args: &[u8],
                     __cx: &mut ::crucial::__private::Context,
-                ) -> ::crucial::__private::Result<Self::State> {
+                ) -> ::crucial::__private::Result<#state> {
                     match __constructor { #(#construct)* #none }
                 }
                 fn read(
-                    __state: &Self::State,
+                    __state: &#state,
                     __method: u16,
                     __args: &[u8],
                     __cx: &mut ::crucial::__private::Context,
@@ -132,7 +142,7 @@ impl<'a> Block<'a> {
                     match __method { #(#read)* #none }
                 }
                 fn write(
-                    __state: &mut Self::State,
+                    __state: &mut #state,
                     __method: u16,
                     __args: &[u8],
                     __cx: &mut ::crucial::__private::Context,
@@ -141,7 +151,7 @@ impl<'a> Block<'a> {
                     match __method { #(#write)* #none }
                 }
                 fn guard(
-                    __state: &Self::State,
+                    __state: &#state,
                     __method: u16,
                     __args: &[u8],
                 ) -> ::crucial::__private::Result<bool> {
@@ -151,7 +161,7 @@ impl<'a> Block<'a> {
             #[automatically_derived]
             #[allow(deprecated)]
             impl #impls ::crucial::__private::Shared for #handle #wheres {
-                type Handle = Self;
+                type Handle = #itself;
                 fn handle(&self) -> &Self {
                     self
                 }
@@ -166,9 +176,9 @@ impl<'a> Block<'a> {
             return TokenStream::new();
         }
         let names = args.iter().map(|arg| &arg.name);
-        let types = args.iter().map(|arg| arg.decoded_type(|ty| checked(ty, &self.generics)));
+        let types = args.iter().map(|arg| arg.decoded_type());
         quote! {
-            let (#(#names,)*): (#(#types,)*) = ::crucial::__private::decode(#what, __args)?;
+            let (#(#names,)*) = ::crucial::__private::Taken::<(#(#types,)*)>::new().decode(#what, __args)?;
         }
     }
 
@@ -196,26 +206,24 @@ impl<'a> Block<'a> {
         let encode = match target.and_then(|target| args(&target.params).next()) {
             Some(arg) => {
                 // The compiler checks that the one method's result is the other's argument.
-                let ty = &arg.ty;
+                let Arg { name: argument, ty, .. } = arg;
                 let what = format!("the argument of `{}`", target.map_or(name, |target| &target.name));
-                let (value, ty) = match &arg.ty {
-                    syn::Type::Reference(_) => (quote!(&__value), quote!(#ty)),
-                    _ => (quote!(__value), quote!(#ty)),
-                };
                 let result = output.ty.as_ref().map_or(name.span(), Spanned::span);
-                let arg_name = &arg.name;
-                let bind = quote_spanned!(result=> let #arg_name: #ty = #value;);
+                let value = match ty {
+                    Type::Reference(_) => quote_spanned!(result=> &__value),
+                    _ => quote_spanned!(result=> __value),
+                };
                 let encoded = arg.encoded();
                 quote! {
                     let __value = #call;
-                    #bind
-                    ::crucial::__private::encode(#what, &(#encoded,), __out)
+                    let #argument: #ty = #value;
+                    ::crucial::__private::encode(#what, ::crucial::__private::Given(&(#encoded,)).data(), __out)
                 }
             }
             None => {
                 let what = result_of(name);
                 let encoded = output.encoded(call);
-                quote!(::crucial::__private::encode(#what, &#encoded, __out))
+                quote!(::crucial::__private::encode(#what, ::crucial::__private::Given(&#encoded).data(), __out))
             }
         };
         quote! {
@@ -255,7 +263,7 @@ impl<'a> Block<'a> {
             )
         });
         quote! {
-            #[allow(dead_code, deprecated)]
+            #[allow(dead_code, deprecated, clippy::all, clippy::pedantic)]
             fn __signatures #impls () #wheres {
                 #(#checks)*
             }
@@ -309,6 +317,7 @@ impl<'a> Block<'a> {
         let docs = &self.shared.face;
         let (impls, _, block_wheres) = self.generics.split_for_impl();
         let wheres = self.wheres();
+        let imports = imports();
         let constructors = (0u16..).zip(&self.shared.constructors).map(|(number, constructor)| {
             let Constructor { attrs: Attrs { face, .. }, vis, name, params, .. } = constructor;
             let takes = takes(params);
@@ -317,6 +326,7 @@ impl<'a> Block<'a> {
                 #(#face)*
                 #[track_caller]
                 #vis fn #name(#(#takes),*) -> Self #wheres {
+                    #imports
                     ::crucial::__private::construct::<Self, _>(#number, #gives)
                 }
             }
@@ -332,11 +342,10 @@ impl<'a> Block<'a> {
                 #(#face)*
                 #[track_caller]
                 #vis fn #name(&self #(, #takes)*) #arrow #wheres {
+                    #imports
                     match ::crucial::__private::call(self, #number, #gives, #decoder) {
                         ::core::result::Result::Ok(__value) => __value,
                         ::core::result::Result::Err(__error) => {
-                            #[allow(unused_imports)]
-                            use ::crucial::__private::{FailWithErr as _, FailWithPanic as _};
                             ::crucial::__private::FailAs::<#ty>::new().fail(__error)
                         }
                     }
@@ -360,6 +369,7 @@ impl<'a> Block<'a> {
         let handle = &self.handle;
         let (impls, _, block_wheres) = self.generics.split_for_impl();
         let wheres = self.wheres();
+        let imports = imports();
         let constructors = (0u16..).zip(constructors).map(|(number, constructor)| {
             let Constructor { attrs: Attrs { face, .. }, vis, name, params, .. } = constructor;
             let takes = takes(params);
@@ -369,6 +379,7 @@ impl<'a> Block<'a> {
                 #(#face)*
                 #[track_caller]
                 #vis fn #name(self #comma #(#takes),*) -> #handle #wheres {
+                    #imports
                     ::crucial::__private::construct_at::<#handle, _>(self.__named, #number, #gives)
                 }
             }
@@ -388,6 +399,7 @@ impl<'a> Block<'a> {
         let generics = with_lifetime(&self.generics);
         let (impls, _, block_wheres) = generics.split_for_impl();
         let wheres = self.wheres();
+        let imports = imports();
         let arguments = match arguments {
             syn::PathArguments::AngleBracketed(arguments) => {
                 let arguments = &arguments.args;
@@ -406,6 +418,7 @@ impl<'a> Block<'a> {
             quote! {
                 #(#face)*
                 #vis fn #name(&self #(, #takes)*) -> ::crucial::__private::Call<#ty> #wheres {
+                    #imports
                     ::crucial::__private::remote(self.__handle, #number, #gives, #decoder)
                 }
             }
@@ -421,7 +434,7 @@ impl<'a> Block<'a> {
     /// The caller's arguments as one value to encode.
     fn given(&self, params: &[Param]) -> TokenStream {
         let values = args(params).map(Arg::encoded);
-        quote!(&(#(#values,)*))
+        quote!(::crucial::__private::Given(&(#(#values,)*)).data())
     }
 
     fn decoder(&self, output: &Output, what: &str) -> TokenStream {
@@ -430,7 +443,7 @@ impl<'a> Block<'a> {
 }
 
 fn info(method: &Method) -> TokenStream {
-    let name = method.name.to_string();
+    let name = method.name.unraw().to_string();
     let access = match method.receiver.access {
         Access::Read => quote!(Read),
         Access::Write => quote!(Write),

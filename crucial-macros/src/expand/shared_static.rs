@@ -1,22 +1,20 @@
 //! A shared static becomes a `Static` that makes its object's handle on first use.
 
 use proc_macro2::TokenStream;
-use quote::{quote, quote_spanned};
-use syn::spanned::Spanned;
+use quote::{ToTokens, quote, quote_spanned};
+use syn::{ext::IdentExt, spanned::Spanned};
 
 use crate::model::{Initializer, SharedStatic};
 
 pub fn expand(shared: &SharedStatic) -> TokenStream {
     let SharedStatic { attrs, vis, name, ty, key, persistent, initializer } = shared;
-    let text = name.to_string();
+    let text = name.unraw().to_string();
     let key = match key {
         Some(key) => quote!(#key),
         None => quote!(::core::concat!(::core::module_path!(), "::", #text)),
     };
-    // If the type is not shared, the compiler says so once and goes on.
-    let checked = quote_spanned!(ty.span()=> <#ty as ::crucial::__private::IsShared>::Checked);
     let value = match initializer {
-        Some(Initializer { constructor, args, to_check }) => {
+        Some(Initializer { constructor, paren, args, to_check }) => {
             let persistent = persistent.then(|| quote!(.persistent()));
             let check = to_check.as_ref().map(|call| {
                 quote! {
@@ -26,20 +24,30 @@ pub fn expand(shared: &SharedStatic) -> TokenStream {
                     };
                 }
             });
+            // What the compiler has to say about the type, it says about the type as written.
+            let span = ty.span();
+            let at = quote_spanned!(span=> <#ty>::at(#key));
+            let type_name = quote_spanned!(span=> ::crucial::__private::type_name::<#ty>);
+            let mut call = TokenStream::new();
+            paren.surround(&mut call, |tokens| args.to_tokens(tokens));
+            let make = quote!(#at #persistent .__lazy().#constructor #call);
+            let value = quote_spanned!(span=> ::crucial::Static::new(|| { #make }));
             quote! {{
+                #[allow(unused_imports)]
+                use ::crucial::__private::AtUnshared as _;
                 ::crucial::__private::inventory::submit! { ::crucial::__private::StaticInfo {
                     key: #key,
-                    type_name: ::crucial::__private::type_name::<#checked>,
+                    type_name: #type_name,
                     place: ::core::concat!(::core::file!(), ":", ::core::line!()),
                 } }
                 #check
-                ::crucial::Static::new(|| <#checked>::at(#key) #persistent .__lazy().#constructor(#args))
+                #value
             }}
         }
         None => quote!(::crucial::Static::new(|| ::core::unreachable!())),
     };
     quote! {
         #(#attrs)*
-        #vis static #name: ::crucial::Static<#checked> = #value;
+        #vis static #name: ::crucial::Static<#ty> = #value;
     }
 }

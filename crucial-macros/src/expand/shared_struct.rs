@@ -2,7 +2,7 @@
 
 use proc_macro2::{Literal, TokenStream};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
-use syn::{GenericParam, Generics, Ident, LifetimeParam, parse_quote};
+use syn::{GenericParam, Generics, Ident, LifetimeParam, ext::IdentExt, parse_quote};
 
 use crate::{
     model::{Field, SharedStruct},
@@ -32,17 +32,17 @@ pub fn expand(shared: &SharedStruct) -> TokenStream {
 
 /// The name of the state.
 pub fn state_name(name: &Ident) -> Ident {
-    format_ident!("__{name}State")
+    format_ident!("__{}State", name)
 }
 
 /// The name of what `at(key)` returns.
 pub fn at_name(name: &Ident) -> Ident {
-    format_ident!("__{name}At")
+    format_ident!("__{}At", name)
 }
 
 /// The name of what `remote()` returns.
 pub fn remote_name(name: &Ident) -> Ident {
-    format_ident!("__{name}Remote")
+    format_ident!("__{}Remote", name)
 }
 
 /// A type that has registered methods: the struct itself, or an instance of a generic one.
@@ -61,7 +61,7 @@ fn instances(shared: &SharedStruct) -> Vec<Instance> {
         return vec![Instance {
             handle: name.to_token_stream(),
             arguments: TokenStream::new(),
-            name: name.to_string(),
+            name: name.unraw().to_string(),
         }];
     }
     let instance = |ty: &syn::TypePath| {
@@ -69,7 +69,7 @@ fn instances(shared: &SharedStruct) -> Vec<Instance> {
         Some(Instance {
             handle: ty.to_token_stream(),
             arguments: arguments.to_token_stream(),
-            name: format!("{name}{}", text(arguments).replace("::<", "<")),
+            name: format!("{}{}", name.unraw(), text(arguments).replace("::<", "<")),
         })
     };
     shared.instances.iter().filter_map(instance).collect()
@@ -79,9 +79,12 @@ fn state(shared: &SharedStruct) -> TokenStream {
     let mut item = shared.item.clone();
     item.ident = state_name(&shared.name);
     let body = &shared.body;
+    let derive = quote_spanned! {shared.name.span()=>
+        #[derive(::crucial::__private::serde::Serialize, ::crucial::__private::serde::Deserialize)]
+    };
     quote! {
         #[doc(hidden)]
-        #[derive(::crucial::__private::serde::Serialize, ::crucial::__private::serde::Deserialize)]
+        #derive
         #[serde(crate = "::crucial::__private::serde")]
         #(#body)*
         #[allow(missing_debug_implementations)]
@@ -164,7 +167,7 @@ fn remote(shared: &SharedStruct) -> TokenStream {
     let elided = elided(generics);
     let about = format!("The methods of [`{name}`] as calls that can be awaited: see [`{name}::remote`].");
     let docs = format!(
-        "The methods of this `{name}` as calls: `.remote().method(..)` is a [`Call`](::crucial::Call) that is \
+        "The methods of this `{name}` as calls: `.remote().method(..)` is a [`Call`](crucial::Call) that is \
          awaited, or waited for with `.wait()`, and that gives a `Result`."
     );
     quote! {
@@ -202,7 +205,7 @@ fn elided(generics: &Generics) -> TokenStream {
 /// What every handle can do, whatever its type arguments.
 fn traits(shared: &SharedStruct) -> TokenStream {
     let SharedStruct { name, generics, .. } = shared;
-    let text = name.to_string();
+    let text = name.unraw().to_string();
     let (impls, types, wheres) = generics.split_for_impl();
     let mut de = generics.clone();
     let lifetime: LifetimeParam = parse_quote!('__de);
@@ -267,7 +270,7 @@ fn assertions(shared: &SharedStruct) -> TokenStream {
         Some(quote_spanned!(span=> #(#cfg)* ::crucial::__private::assert_data::<#ty>();))
     });
     quote! {
-        #[allow(dead_code, deprecated)]
+        #[allow(dead_code, deprecated, clippy::all, clippy::pedantic)]
         fn __fields #impls () where #(#bounds: ::crucial::__private::Data,)* #(#wheres,)* {
             #(#checks)*
         }

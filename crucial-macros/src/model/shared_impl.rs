@@ -33,7 +33,6 @@ pub struct Constructor {
     pub attrs: Attrs,
     pub vis: Visibility,
     pub name: Ident,
-    #[expect(dead_code, reason = "the checks are to come")]
     pub sig: Signature,
     pub params: Vec<Param>,
 }
@@ -43,7 +42,6 @@ pub struct Method {
     pub attrs: Attrs,
     pub vis: Visibility,
     pub name: Ident,
-    #[expect(dead_code, reason = "the checks are to come")]
     pub sig: Signature,
     pub receiver: Receiver,
     pub params: Vec<Param>,
@@ -56,6 +54,8 @@ pub struct Method {
 pub struct Receiver {
     pub self_token: Token![self],
     pub access: Access,
+    /// False for `self` and the like: an error that is noted already.
+    pub is_sound: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -96,7 +96,7 @@ impl Method {
 /// The arguments among the parameters.
 pub fn args(params: &[Param]) -> impl Iterator<Item = &super::Arg> {
     params.iter().filter_map(|param| match param {
-        Param::Arg(arg) => Some(arg),
+        Param::Arg(arg) => Some(&**arg),
         Param::Context => None,
     })
 }

@@ -1,7 +1,7 @@
 //! `#[shared] static`.
 
 use proc_macro2::TokenStream;
-use syn::{Attribute, Expr, Ident, LitStr, Type, Visibility};
+use syn::{Attribute, Expr, Ident, LitStr, Type, Visibility, token::Paren};
 
 /// A shared static.
 pub struct SharedStatic {
@@ -18,6 +18,7 @@ pub struct SharedStatic {
 /// `T::constructor(args)`.
 pub struct Initializer {
     pub constructor: Ident,
+    pub paren: Paren,
     pub args: TokenStream,
     /// The call as written, if the path before the constructor is not the declared type word for word: then the
     /// compiler has to say whether it is the same.

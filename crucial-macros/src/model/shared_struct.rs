@@ -16,6 +16,8 @@ pub struct SharedStruct {
     pub fields: Vec<Field>,
     pub key: Option<LitStr>,
     pub persistent: bool,
+    /// Whether there is a list of instances, however many of them are sound.
+    pub names_instances: bool,
     pub instances: Vec<TypePath>,
 }
 

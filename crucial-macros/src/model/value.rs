@@ -1,13 +1,13 @@
 //! Arguments and results: what the user wrote, and how it travels.
 
 use proc_macro2::TokenStream;
-use quote::{format_ident, quote};
+use quote::{ToTokens, format_ident, quote};
 use syn::{GenericArgument, Ident, Pat, PathArguments, Type};
 
 /// A parameter of a method or function.
 pub enum Param {
     /// Something the caller gives.
-    Arg(Arg),
+    Arg(Box<Arg>),
     /// `cx: &mut Context`, which the server gives.
     Context,
 }
@@ -82,21 +82,18 @@ impl Arg {
         }
     }
 
-    /// The type that is decoded; `data` turns a type that has to be data into the one to write.
-    pub fn decoded_type(&self, data: impl Fn(&Type) -> TokenStream) -> TokenStream {
+    /// The type that is decoded.
+    pub fn decoded_type(&self) -> TokenStream {
         match &self.kind {
-            ArgKind::Value => data(&self.ty),
+            ArgKind::Value => self.ty.to_token_stream(),
             ArgKind::Block => {
                 let ty = &self.ty;
                 quote!(::crucial::__private::Bulk<#ty>)
             }
             ArgKind::Str => quote!(&str),
-            ArgKind::Slice(elem) => {
-                let elem = data(elem);
-                quote!(::std::vec::Vec<#elem>)
-            }
+            ArgKind::Slice(elem) => quote!(::std::vec::Vec<#elem>),
             ArgKind::BlockSlice(elem) => quote!(::crucial::__private::Bulk<::std::vec::Vec<#elem>>),
-            ArgKind::Ref(ty) => data(ty),
+            ArgKind::Ref(ty) => ty.to_token_stream(),
             ArgKind::BlockRef(ty) => quote!(::crucial::__private::Bulk<#ty>),
         }
     }
@@ -154,8 +151,13 @@ impl Output {
 
     /// The function that decodes it.
     pub fn decoder(&self, what: &str) -> TokenStream {
-        let decode = if self.block { quote!(decode_block) } else { quote!(decode) };
-        quote!(|__bytes| ::crucial::__private::#decode(#what, __bytes))
+        let ty = self.ty();
+        let decode = if self.block {
+            quote!(::crucial::__private::decode_block(#what, __bytes))
+        } else {
+            quote!(::crucial::__private::Taken::<#ty>::new().decode(#what, __bytes))
+        };
+        quote!(|__bytes| #decode)
     }
 }
 

@@ -28,10 +28,12 @@ pub fn parse_test(options: TokenStream, item: ItemFn, errors: &mut Errors) -> En
         }
         let Some(list) = option.list("modes(embedded, processes, server)", errors) else { continue };
         let names = errors.ok(Punctuated::<Ident, Token![,]>::parse_terminated.parse2(list));
-        for name in names.into_iter().flatten() {
+        let names: Vec<_> = names.into_iter().flatten().collect();
+        let is_empty = names.is_empty();
+        for name in names {
             mode(name, &mut parsed, errors);
         }
-        if parsed.is_empty() {
+        if is_empty {
             errors
                 .on(&option.name, "`modes` names no mode: choose from `embedded`, `processes` and `server`");
         }

@@ -16,7 +16,7 @@ pub fn parse<'a>(inputs: impl Iterator<Item = &'a FnArg>, with_context: bool) ->
             if with_context && is_context(ty) {
                 Param::Context
             } else {
-                Param::Arg(Arg::new((**pat).clone(), (**ty).clone(), index))
+                Param::Arg(Box::new(Arg::new((**pat).clone(), (**ty).clone(), index)))
             }
         })
         .collect()

@@ -71,7 +71,6 @@ pub fn parse(options: TokenStream, mut item: ItemImpl, errors: &mut Errors) -> O
             constructors.extend(constructor(function, &name, errors));
         }
     }
-    number_targets(&mut methods);
     Some(SharedImpl {
         face: item.attrs.iter().filter(|a| a.path().is_ident("doc")).cloned().collect(),
         body: item.attrs,
@@ -83,13 +82,6 @@ pub fn parse(options: TokenStream, mut item: ItemImpl, errors: &mut Errors) -> O
         constructors,
         methods,
     })
-}
-
-fn number_targets(methods: &mut [Method]) {
-    let names: Vec<String> = methods.iter().map(|method| method.name.to_string()).collect();
-    for then in methods.iter_mut().filter_map(|method| method.then.as_mut()) {
-        then.number = names.iter().position(|name| then.target == name);
-    }
 }
 
 /// Takes `#[name(..)]` out of the attributes.
@@ -158,16 +150,16 @@ fn method(
     errors: &mut Errors,
 ) -> Option<Method> {
     let Some(FnArg::Receiver(receiver)) = function.sig.inputs.first() else { return None };
-    let access = match &receiver.kind {
-        ReceiverKind::Reference(_, _, None) => Access::Read,
-        ReceiverKind::Reference(_, _, Some(_)) => Access::Write,
+    let (access, is_sound) = match &receiver.kind {
+        ReceiverKind::Reference(_, _, None) => (Access::Read, true),
+        ReceiverKind::Reference(_, _, Some(_)) => (Access::Write, true),
         _ => {
             errors.on(
                 receiver,
                 "a method of a shared object takes `&self` (it reads) or `&mut self` (it writes): the object stays \
                  on its server. To take a value out, use `&mut self` and `std::mem::take`",
             );
-            return None;
+            (Access::Write, false)
         }
     };
     let when = when.and_then(|attr| errors.ok(guard(&attr)));
@@ -181,7 +173,7 @@ fn method(
     Some(Method {
         params: params::parse(function.sig.inputs.iter(), true),
         output: Output::new(&function.sig.output),
-        receiver: Receiver { self_token: receiver.self_token, access },
+        receiver: Receiver { self_token: receiver.self_token, access, is_sound },
         attrs: Attrs::new(&function.attrs),
         vis: function.vis,
         name: function.sig.ident.clone(),

@@ -65,6 +65,7 @@ fn initializer(item: &ItemStatic, errors: &mut Errors) -> Option<Initializer> {
         let same = before == plain || before == without_arguments;
         Some(Initializer {
             constructor: last.ident.clone(),
+            paren: call.paren_token,
             args: quote!(#args),
             to_check: (!same).then(|| (*item.expr).clone()),
         })

@@ -26,6 +26,7 @@ pub fn parse(options: TokenStream, mut item: ItemStruct, errors: &mut Errors) ->
         fields,
         key: None,
         persistent: false,
+        names_instances: false,
         instances: Vec::new(),
     };
     for option in options::parse(options, errors) {
@@ -33,6 +34,7 @@ pub fn parse(options: TokenStream, mut item: ItemStruct, errors: &mut Errors) ->
             "key" => parsed.key = option.string("key = \"model\"", errors),
             "persistent" => parsed.persistent = option.flag(errors),
             "instances" => {
+                parsed.names_instances = true;
                 let example = format!("instances({}<u64>)", parsed.name);
                 let list = option.list(&example, errors).and_then(|list| {
                     use syn::parse::Parser;

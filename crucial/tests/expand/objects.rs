@@ -70,7 +70,7 @@ impl Account {
     }
 
     /// Every kind of argument.
-    #[allow(clippy::too_many_arguments)]
+    #[allow(clippy::too_many_arguments, clippy::boxed_local, clippy::ptr_arg)]
     pub fn everything(
         &mut self,
         mut n: u32,
@@ -103,6 +103,7 @@ impl Account {
     /// Resets the account.
     pub fn reset(&mut self) {
         *self = Self::empty();
+        assert!(self.balance <= Self::LIMIT);
     }
 
     #[cfg(any())]
@@ -165,6 +166,12 @@ impl Other {
     /// Two numbers.
     pub fn new(n: u64) -> Self {
         Other(n, vec![1, 2])
+    }
+
+    /// A name that is a keyword.
+    #[when(self.0 > r#if)]
+    pub fn r#type(&self, r#if: u64) -> u64 {
+        self.0
     }
 
     /// The first.
@@ -276,6 +283,7 @@ fn the_state_survives_a_snapshot() {
     assert_eq!(account.call::<Bulk<[f32; 40]>>("grid", &()).0, [1.5; 40]);
     let mut other = Driven::new("objects::Other", "new", &(9u64,)).restored();
     assert_eq!(other.call::<u64>("first", &()), 9);
+    assert!(other.guard("type", &(8u64,)) && !other.guard("type", &(9u64,)));
     assert!(Driven::new("objects::Unit", "new", &()).restored().call::<bool>("ping", &()));
 }
 
@@ -409,10 +417,13 @@ fn a_handle_is_a_value() {
 fn compiles(account: &Account, rounds: &Rounds) -> Result<(), crucial::Error> {
     let _: i64 = account.take(1, "x")?;
     let _: Vec<f64> = account.history();
-    let _: Call<Vec<f64>> = account.remote().history();
-    let _: Call<Result<i64, crucial::Error>> = account.remote().take(1, "x");
+    let call: Call<Vec<f64>> = account.remote().history();
+    let _: Vec<f64> = call.wait()?;
+    let call: Call<Result<i64, crucial::Error>> = account.remote().take(1, "x");
+    let _: i64 = call.wait()??;
     let _: bool = rounds.wait();
-    let _: Call<bool> = rounds.remote().wait();
+    let call: Call<bool> = rounds.remote().wait();
+    let _: bool = call.wait()?;
     let _: Account = Account::at("k").persistent().new(4);
     let _: Account = Account::at("k").with_history(Vec::new(), [0.0; 40]);
     let stats = Stats::<f64, 2>::new();

@@ -1,0 +1,33 @@
+//! The program of the README, with a counter of its own.
+use crucial::{cloud_fn, shared};
+
+#[shared]
+pub struct Counter {
+    n: u64,
+}
+
+#[shared]
+impl Counter {
+    pub fn new(n: u64) -> Self {
+        Counter { n }
+    }
+    pub fn add(&mut self, n: u64) -> u64 {
+        self.n += n;
+        self.n
+    }
+}
+
+#[shared]
+static HITS: Counter = Counter::new(0);
+
+#[cloud_fn]
+fn throw(darts: u64) {
+    if darts > 1_000_000 {
+        HITS.add(darts);
+    }
+}
+
+#[crucial::main]
+fn main() {
+    throw(10).here();
+}
