@@ -264,7 +264,8 @@ async fn the_end_of_the_log_comes_along_if_asked_for() {
     let output = invoke.send().await.unwrap();
     let log = String::from_utf8(BASE64_STANDARD.decode(output.log_result().unwrap()).unwrap()).unwrap();
     let id = output.request_id().unwrap();
-    for part in [&*format!("START RequestId: {id}"), "printed \"a line\"", &format!("REPORT RequestId: {id}")] {
+    for part in [&*format!("START RequestId: {id}"), "printed \"a line\"", &format!("REPORT RequestId: {id}")]
+    {
         assert!(log.contains(part), "{log}");
     }
 }
