@@ -380,4 +380,13 @@ mod tests {
             assert!(!text.contains("no such setting"), "{text}");
         }
     }
+
+    #[test]
+    fn the_readme_tells_every_setting_and_no_other() {
+        let table = include_str!("../../README.md").split("| key | meaning | default |").nth(1).unwrap();
+        let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
+        let mut told: Vec<_> = rows.map(|row| row.split('`').nth(1).unwrap()).collect();
+        told.sort_unstable();
+        assert_eq!(told, KEYS);
+    }
 }

@@ -1,4 +1,159 @@
-//! `std` for a datacenter: threads as serverless functions, shared state as linearizable remote objects.
+//! `std` for a datacenter: threads run as serverless functions, and shared state lives in linearizable remote objects.
+//!
+//! A multi-threaded program written with [`std::thread`] and [`std::sync`] becomes a distributed one: the imports
+//! change, and three attributes are added. The modules here are those of `std`: [`thread`], [`sync`],
+//! [`sync::atomic`], [`collections`].
+//!
+//! # Quick start
+//!
+//! ```toml
+//! [dependencies]
+//! crucial = { git = "…" }                             # or a path
+//! serde = { version = "1.0", features = ["derive"] }  # used by the code that the attributes generate
+//! ```
+//!
+//! ```
+//! use crucial::sync::atomic::{AtomicU64, Ordering::Relaxed};
+//! use crucial::{cloud_fn, shared, thread};
+//!
+//! #[shared]
+//! static HITS: AtomicU64 = AtomicU64::new(0);
+//!
+//! /// Throws darts at a square and counts those that hit the quarter circle in it.
+//! #[cloud_fn]
+//! fn throw(mut seed: u64, darts: u64) {
+//!     let mut random = || {
+//!         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+//!         (seed >> 11) as f64 / (1_u64 << 53) as f64
+//!     };
+//!     let hits = (0..darts).filter(|_| random().powi(2) + random().powi(2) <= 1.0).count();
+//!     HITS.fetch_add(hits as u64, Relaxed);
+//! }
+//!
+//! #[crucial::main]
+//! fn main() {
+//!     let threads: Vec<_> = (0..8).map(|i| thread::spawn(move || throw(i, 100_000))).collect();
+//!     for thread in threads {
+//!         thread.join().unwrap();
+//!     }
+//!     println!("π ≈ {}", 4.0 * HITS.load(Relaxed) as f64 / 800_000.0);
+//! }
+//! ```
+//!
+//! `cargo run` runs this in one process: the threads are threads, and the counter lives in a server inside the
+//! program. `CRUCIAL_BACKEND=processes cargo run` gives each thread a process. The program is the same.
+//!
+//! # The attributes
+//!
+//! **[`#[crucial::main]`](main)** goes on `fn main`, which may be `async`. It finds out how the process was started:
+//! as the program, as a function process that runs one cloud thread at a time, or as `app crucial ...`, the tool to
+//! serve and inspect objects.
+//!
+//! **[`#[cloud_fn]`](cloud_fn)** goes on a function. Calling it then only describes the work, as with an `async fn`:
+//! it returns a [`Task`]. [`thread::spawn`] takes a task, or a closure that returns one, and runs it in a cloud
+//! thread; [`Task::here`] runs it on this thread. Arguments and results are copied, so their types implement serde's
+//! traits. `#[cloud_fn(retries = 3, timeout = "30s", memory = "512MB")]` sets limits.
+//!
+//! **[`#[shared]`](shared)** goes on three things.
+//!
+//! - *A struct and its impl block.* The fields move to a server, and the name becomes a handle: small, [`Clone`],
+//!   [`Send`], and able to travel as an argument of a cloud function or inside another object. Public methods become
+//!   calls. A method with `&self` is a read and may run in parallel with others; one with `&mut self` is a write and
+//!   runs alone.
+//! - *A static.* It names one object that all threads share, which is made on first use.
+//!
+//! ```
+//! use crucial::{cloud_fn, shared, thread};
+//!
+//! #[shared]
+//! struct Mean {
+//!     sum: f64,
+//!     count: u32,
+//! }
+//!
+//! #[shared]
+//! impl Mean {
+//!     pub fn new() -> Self {
+//!         Mean { sum: 0.0, count: 0 }
+//!     }
+//!
+//!     /// Adds values: the loop runs on the server, and nobody else sees it half done.
+//!     pub fn add(&mut self, values: &[f64]) {
+//!         self.sum += values.iter().sum::<f64>();
+//!         self.count += values.len() as u32;
+//!     }
+//!
+//!     /// Waits until there are `n` values.
+//!     #[when(self.count >= n)]
+//!     pub fn of(&self, n: u32) -> f64 {
+//!         self.sum / f64::from(self.count)
+//!     }
+//! }
+//!
+//! #[cloud_fn]
+//! fn measure(mean: &Mean, start: u32) {
+//!     mean.add(&[f64::from(start), f64::from(start + 1)]);
+//! }
+//!
+//! let mean = Mean::new();
+//! let threads: Vec<_> = (0..4).map(|i| thread::spawn(|| measure(&mean, 2 * i))).collect();
+//! assert_eq!(mean.of(8), 3.5);
+//! for thread in threads {
+//!     thread.join().unwrap();
+//! }
+//! ```
+//!
+//! `#[when(condition)]` is a guard: the call waits on the server, without a thread of its own, until the condition
+//! holds. `#[then(method)]` goes on in another guarded method with the value that this one returned, in the same
+//! call. Time and randomness in a method come from its last argument, a [`Context`].
+//!
+//! # Names and lifetimes
+//!
+//! An object made by its constructor, as `Mean::new()`, is reached through its handle alone. `Mean::at("key").new()`
+//! is the object of that name: it is made if it isn't there. A static has its path as its name. These objects are
+//! *ephemeral*: they belong to one run of the program and end with it. `Mean::at("key").persistent().new()` and
+//! `#[shared(persistent)]` make an object that outlives its programs and is shared by their runs. In this version
+//! it lives in its server's memory and ends with that.
+//!
+//! # Ways to call
+//!
+//! ```
+//! use std::time::Duration;
+//! use crucial::sync::atomic::{AtomicU64, Ordering::SeqCst};
+//!
+//! # fn main() -> Result<(), crucial::Error> {
+//! let n = AtomicU64::new(1);
+//! n.fetch_add(1, SeqCst); // blocks; panics if the call fails for good
+//! let call = n.remote().fetch_add(1, SeqCst); // a `Call`: `.await` it, or
+//! assert_eq!(call.timeout(Duration::from_secs(5)).wait()?, 2); // wait for a `Result`
+//! # Ok(()) }
+//! ```
+//!
+//! A method whose result is a `Result<_, E>` with `E: From<crucial::Error>` reports failed calls in it.
+//!
+//! # Where things run
+//!
+//! | setting | effect |
+//! |---|---|
+//! | (none) | cloud threads are threads, objects live in this process |
+//! | `CRUCIAL_BACKEND=processes` | each cloud thread runs in a process of this machine, started when needed and reused |
+//! | `CRUCIAL_SERVERS=host:port` | objects live in a server: `app crucial serve` starts one, `app crucial status` looks into it |
+//!
+//! `app` is your program: every program built with [`#[crucial::main]`](main) serves its own shared types. All
+//! settings are fields of [`Config`], and come from `crucial.toml` in the working directory or above it, then from
+//! the environment: `timeout = "30s"` is `CRUCIAL_TIMEOUT=30s`.
+//!
+//! # Errors
+//!
+//! [`JoinHandle::join`](thread::JoinHandle::join) returns an [`Error`] when the function panicked, exited, took too
+//! long or used too much memory. Blocking calls panic, [`Call`]s return the error. A method that panics poisons its
+//! object if it was a write, as a panic poisons [`std::sync::Mutex`]. An object whose server is gone is
+//! [`Error::StateLost`], never an empty new one.
+//!
+//! # Tests
+//!
+//! `#[crucial::test]` goes on a test, each of which is a run of its own.
+//! `#[crucial::test(modes(embedded, processes, server))]` makes one test for each place where things can run.
 
 // Generated code says `::crucial`, here too: the library is written with its own macros.
 extern crate self as crucial;
@@ -21,6 +176,11 @@ pub mod thread;
 
 mod cli;
 mod entry;
+
+/// The README's programs compile and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+pub struct Readme;
 
 /// What generated code uses. Not for people: it changes without notice.
 #[doc(hidden)]

@@ -3,6 +3,7 @@
 //! This is a library with a thin binary, so that another workspace can have the same tasks. Each task is a
 //! module with its arguments and a `run`.
 
+mod inner_loop;
 mod lines;
 
 use std::io;
@@ -20,14 +21,18 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Task {
+    Fix(inner_loop::FixArgs),
     Lines(lines::Args),
+    Verify(inner_loop::VerifyArgs),
 }
 
 /// Runs the task that the command line asks for. A task that fails says why on stderr.
 #[must_use]
 pub fn run() -> ExitCode {
     let result = match Cli::parse().task {
+        Task::Fix(args) => inner_loop::fix(&args),
         Task::Lines(args) => lines::run(&args),
+        Task::Verify(args) => inner_loop::verify(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
