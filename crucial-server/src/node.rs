@@ -227,7 +227,9 @@ impl Node {
     /// The surroundings of a call that is accepted now.
     fn context(&self) -> Context {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let seed = self.seed.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
+        let count = self.seed.fetch_add(1, Ordering::Relaxed);
+        // Neighbouring seeds would give calls overlapping sequences, so each seed is a random number itself.
+        let seed = Context::new(0, count).random();
         Context::new(now.as_micros() as u64, seed)
     }
 
