@@ -349,8 +349,7 @@ impl Node {
         let running = client.lock().session.running();
         for (seq, object) in running {
             if let Some(slot) = self.slot(object) {
-                let origin = Origin::Session(client.clone(), seq);
-                slot.exclusive(|cell, _| drop(cell.withdraw(|other| other.is(&origin))));
+                slot.withdraw(&Origin::Session(client.clone(), seq));
             }
         }
     }
@@ -721,12 +720,20 @@ impl Slot {
         result
     }
 
+    /// Takes back a call that is parked, or that waits until the object is free.
     fn withdraw(&self, origin: &Origin) {
         self.exclusive(|cell, released| {
-            if let Some(origin) = cell.withdraw(|other| other.is(origin)) {
-                released.push((origin, Err(Error::Withdrawn)));
-            }
+            let taken = cell.withdraw(|other| other.is(origin)).or_else(|| self.unqueue(origin));
+            released.extend(taken.map(|origin| (origin, Err(Error::Withdrawn))));
         });
+    }
+
+    fn unqueue(&self, origin: &Origin) -> Option<Origin> {
+        let mut queue = self.queue.lock().unwrap();
+        let at = queue.iter().position(|call| call.origin.is(origin))?;
+        let call = queue.remove(at).expect("its position was just found");
+        self.queued.fetch_sub(1, Ordering::SeqCst);
+        Some(call.origin)
     }
 
     fn close(&self) {
