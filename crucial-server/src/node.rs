@@ -227,7 +227,9 @@ impl Node {
     /// The surroundings of a call that is accepted now.
     fn context(&self) -> Context {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let seed = self.seed.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
+        let count = self.seed.fetch_add(1, Ordering::Relaxed);
+        // Neighbouring seeds would give calls overlapping sequences, so each seed is a random number itself.
+        let seed = Context::new(0, count).random();
         Context::new(now.as_micros() as u64, seed)
     }
 
@@ -354,8 +356,7 @@ impl Node {
         let running = client.lock().session.running();
         for (seq, object) in running {
             if let Some(slot) = self.slot(object) {
-                let origin = Origin::Session(client.clone(), seq);
-                slot.exclusive(|cell, _| drop(cell.withdraw(|other| other.is(&origin))));
+                slot.withdraw(&Origin::Session(client.clone(), seq));
             }
         }
     }
@@ -726,12 +727,20 @@ impl Slot {
         result
     }
 
+    /// Takes back a call that is parked, or that waits until the object is free.
     fn withdraw(&self, origin: &Origin) {
         self.exclusive(|cell, released| {
-            if let Some(origin) = cell.withdraw(|other| other.is(origin)) {
-                released.push((origin, Err(Error::Withdrawn)));
-            }
+            let taken = cell.withdraw(|other| other.is(origin)).or_else(|| self.unqueue(origin));
+            released.extend(taken.map(|origin| (origin, Err(Error::Withdrawn))));
         });
+    }
+
+    fn unqueue(&self, origin: &Origin) -> Option<Origin> {
+        let mut queue = self.queue.lock().unwrap();
+        let at = queue.iter().position(|call| call.origin.is(origin))?;
+        let call = queue.remove(at).expect("its position was just found");
+        self.queued.fetch_sub(1, Ordering::SeqCst);
+        Some(call.origin)
     }
 
     fn close(&self) {

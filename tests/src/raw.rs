@@ -1,0 +1,197 @@
+//! A client that speaks the protocol by hand, so that it can break it.
+
+use std::{
+    io::{self, Read, Write},
+    net::TcpStream,
+    time::Duration,
+};
+
+use crucial_runtime::{
+    codec,
+    dso::{Create, HEADROOM, Head, Operation},
+    error::{Error, Result},
+    id::{self, ObjectId, RunId, SessionId},
+    object::{Methods, TypeInfo, lookup},
+    reference::Lifetime,
+    wire::{self, Hello, MAGIC, Plane, Welcome},
+};
+
+use crate::PATIENCE;
+
+/// A connection after its greeting.
+#[derive(Debug)]
+pub struct Raw {
+    /// The socket.
+    pub stream: TcpStream,
+    /// What it greeted with.
+    pub hello: Hello,
+    /// What the server said.
+    pub welcome: Welcome,
+}
+
+/// A greeting that starts a run and a session.
+#[must_use]
+pub fn hello() -> Hello {
+    Hello {
+        version: wire::VERSION,
+        run: RunId(id::fresh()),
+        starts_run: true,
+        node: None,
+        session: SessionId(id::fresh()),
+    }
+}
+
+/// The bytes of a greeting.
+#[must_use]
+pub fn greeting(hello: &Hello) -> Vec<u8> {
+    let mut bytes = MAGIC.to_vec();
+    bytes.push(Plane::Data as u8);
+    bytes.extend_from_slice(&wire::value_frame(hello));
+    bytes
+}
+
+/// Connects without a word.
+///
+/// # Panics
+/// If nobody listens.
+#[must_use]
+pub fn dial(address: &str) -> TcpStream {
+    let stream = TcpStream::connect(address).unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+/// Reads a frame without its length.
+///
+/// # Errors
+/// If the connection ends before.
+pub fn read_frame(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
+    let mut length = [0; 4];
+    stream.read_exact(&mut length)?;
+    let mut body = vec![0; u32::from_le_bytes(length) as usize];
+    stream.read_exact(&mut body)?;
+    Ok(body)
+}
+
+/// Greets, and returns the server's answer.
+///
+/// # Errors
+/// If the server refuses.
+pub fn greet(address: &str, hello: Hello) -> Result<Raw> {
+    let mut stream = dial(address);
+    stream.write_all(&greeting(&hello)).unwrap();
+    let body = read_frame(&mut stream).unwrap();
+    let welcome = codec::decode::<Result<Welcome>>("the greeting", &body)??;
+    Ok(Raw { stream, hello, welcome })
+}
+
+/// The number of a method.
+///
+/// # Panics
+/// If there is none of this name.
+#[must_use]
+pub fn method(info: &TypeInfo, name: &str) -> u16 {
+    let number = info.methods.iter().position(|m| m.name == name);
+    u16::try_from(number.unwrap_or_else(|| panic!("{} has no method `{name}`", info.name))).unwrap()
+}
+
+/// The registered type of a handle.
+///
+/// # Panics
+/// If it isn't registered.
+#[must_use]
+pub fn info<T: Methods>() -> &'static TypeInfo {
+    lookup(T::NAME).unwrap()
+}
+
+/// The bytes of a request.
+#[must_use]
+pub fn request(head: &Head, seq: u64, ack: u64, args: &[u8]) -> Vec<u8> {
+    let mut buffer = vec![0; HEADROOM];
+    buffer.extend_from_slice(args);
+    wire::request_frame(head, seq, ack, &mut buffer).to_vec()
+}
+
+impl Raw {
+    /// A connection that starts a run.
+    ///
+    /// # Panics
+    /// If the server refuses it.
+    #[must_use]
+    pub fn connect(address: &str) -> Self {
+        greet(address, hello()).unwrap()
+    }
+
+    /// Sends bytes.
+    ///
+    /// # Panics
+    /// If the connection is gone.
+    pub fn send(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).unwrap();
+    }
+
+    /// The next answer: its number and what it says.
+    ///
+    /// # Panics
+    /// If the connection ends before.
+    pub fn receive(&mut self) -> (u64, Result<Vec<u8>>) {
+        let body = read_frame(&mut self.stream).unwrap();
+        let answer = wire::parse_answer(&body).unwrap();
+        (answer.seq, answer.result().map(<[u8]>::to_vec))
+    }
+
+    /// Sends a request and waits for its answer.
+    ///
+    /// # Errors
+    /// What the server says.
+    ///
+    /// # Panics
+    /// If the answer is for another request.
+    pub fn ask(&mut self, head: &Head, seq: u64, args: &[u8]) -> Result<Vec<u8>> {
+        self.send(&request(head, seq, seq, args));
+        let (answered, result) = self.receive();
+        // A refusal of the connection has no number.
+        assert!(answered == seq || answered == 0, "{answered} was answered, not {seq}");
+        result
+    }
+
+    /// Makes an ephemeral object of this type by its first constructor.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub fn create(
+        &mut self,
+        type_name: &str,
+        tag: u64,
+        object: ObjectId,
+        key: Option<&str>,
+        args: &[u8],
+    ) -> Result<()> {
+        let mut encoded = Vec::new();
+        let create = Create { type_name, key, lifetime: Lifetime::Ephemeral, constructor: 0, args };
+        codec::encode("a constructor call", &create, &mut encoded)?;
+        let head = Head { operation: Operation::Create, object, tag, method: 0 };
+        // Far above the numbers that a test uses for calls.
+        self.ask(&head, 1000, &encoded).map(drop)
+    }
+
+    /// What the server says before it hangs up, if it says something.
+    pub fn last_words(&mut self) -> Option<Error> {
+        let body = read_frame(&mut self.stream).ok()?;
+        wire::parse_answer(&body).ok()?.result().err()
+    }
+}
+
+/// Sends bytes on a connection of their own and reads until the server hangs up, or for a moment.
+pub fn throw(address: &str, bytes: &[u8]) -> Vec<u8> {
+    let mut stream = dial(address);
+    stream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    // The server may hang up while this writes.
+    let _ = stream.write_all(bytes);
+    let _ = stream.shutdown(std::net::Shutdown::Write);
+    let mut answer = Vec::new();
+    let _ = stream.take(1 << 20).read_to_end(&mut answer);
+    answer
+}
