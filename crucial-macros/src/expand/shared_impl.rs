@@ -485,7 +485,14 @@ fn guard(method: &Method) -> Option<TokenStream> {
     Some(quote! {
         #(#cfg)*
         #[doc(hidden)]
-        #[allow(unused_variables, clippy::all, clippy::pedantic)]
+        #[allow(
+            unused_variables,
+            clippy::needless_pass_by_value,
+            clippy::ptr_arg,
+            clippy::too_many_arguments,
+            clippy::trivially_copy_pass_by_ref,
+            clippy::unused_self
+        )]
         fn #name(& #this #(, #args)*) #body
     })
 }
