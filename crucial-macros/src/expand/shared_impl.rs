@@ -3,12 +3,17 @@
 
 use proc_macro2::TokenStream;
 use quote::{quote, quote_spanned};
-use syn::{Generics, Ident, Type, ext::IdentExt, parse_quote, spanned::Spanned};
+use syn::{
+    Generics, Ident, Pat, PatIdent, Path, PathArguments, Type,
+    ext::IdentExt,
+    parse_quote,
+    spanned::Spanned,
+    visit_mut::{self, VisitMut},
+};
 
 use super::shared_struct::{at_name, fingerprint, remote_name, state_name, with_lifetime};
 use crate::{
     model::{Access, Arg, Attrs, Constructor, Method, Output, Param, SharedImpl, args},
-    parse::{params::immutable, shared_impl::sibling},
     text::text,
 };
 
@@ -524,4 +529,28 @@ fn arguments_of(name: &Ident) -> String {
 
 fn result_of(name: &Ident) -> String {
     format!("the result of `{}`", name)
+}
+
+/// The path of a helper that stands beside the handle: `crate::a::Name` has `crate::a::__NameState`.
+fn sibling(path: &Path, ident: Ident) -> Path {
+    let mut path = path.clone();
+    if let Some(last) = path.segments.last_mut() {
+        last.ident = ident;
+        last.arguments = PathArguments::None;
+    }
+    path
+}
+
+/// The pattern without what only the body needs: a guard may look at an argument, but not change it.
+fn immutable(pat: &Pat) -> Pat {
+    struct Immutable;
+    impl VisitMut for Immutable {
+        fn visit_pat_ident_mut(&mut self, pat: &mut PatIdent) {
+            pat.mutability = None;
+            visit_mut::visit_pat_ident_mut(self, pat);
+        }
+    }
+    let mut pat = pat.clone();
+    Immutable.visit_pat_mut(&mut pat);
+    pat
 }
