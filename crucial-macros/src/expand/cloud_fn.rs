@@ -2,7 +2,7 @@
 
 use proc_macro2::{Literal, TokenStream};
 use quote::{quote, quote_spanned};
-use syn::{ext::IdentExt, spanned::Spanned};
+use syn::{Ident, ext::IdentExt, spanned::Spanned};
 
 use super::shared_impl::imports;
 use crate::{
@@ -14,6 +14,10 @@ pub fn expand(function: &CloudFn) -> TokenStream {
     let CloudFn { face, body, item, params, output, options } = function;
     let (vis, sig, block) = (&item.vis, &item.sig, &item.block);
     let (name, inputs, asyncness, returns) = (&sig.ident, &sig.inputs, &sig.asyncness, &sig.output);
+    let fn_token = &sig.fn_token;
+    // Lints about the signature point at the user's.
+    let inner = Ident::new("__body", name.span());
+    let lints = body.iter().filter(|attr| attr.path().is_ident("allow"));
     let args: Vec<&Arg> = args(params).collect();
     let takes = args.iter().map(|Arg { name, ty, .. }| quote!(#name: #ty));
     let gives = args.iter().map(|arg| arg.encoded());
@@ -30,7 +34,7 @@ pub fn expand(function: &CloudFn) -> TokenStream {
         || quote!(let (#(#names,)*) = ::crucial::__private::Taken::<(#(#types,)*)>::new().decode(#what_args, &__args)?;),
     );
     let await_ = asyncness.is_some().then(|| quote!(.await));
-    let call = output.encoded(quote!(__body(#(#lent),*) #await_));
+    let call = output.encoded(quote!(#inner(#(#lent),*) #await_));
     let run = quote! {
         #decode
         let mut __out = ::std::vec::Vec::new();
@@ -44,6 +48,7 @@ pub fn expand(function: &CloudFn) -> TokenStream {
     let (run, kind) = match asyncness {
         None => (
             quote! {
+                #[allow(clippy::used_underscore_binding)]
                 fn __run(__args: &[u8]) -> ::crucial::__private::Result<::std::vec::Vec<u8>> { #run }
             },
             quote!(Sync),
@@ -52,7 +57,8 @@ pub fn expand(function: &CloudFn) -> TokenStream {
             let future = quote_spanned!(token.span()=> ::std::boxed::Box::pin(async move { #run }));
             (
                 quote! {
-                    fn __run(
+                    #[allow(clippy::used_underscore_binding)]
+                fn __run(
                         __args: ::std::vec::Vec<u8>,
                     ) -> ::crucial::__private::BoxFuture<
                         'static,
@@ -78,11 +84,12 @@ pub fn expand(function: &CloudFn) -> TokenStream {
         .map(|ty| quote_spanned!(ty.span()=> ::crucial::__private::assert_data::<#ty>();));
     quote! {
         #(#face)*
-        #[allow(clippy::all, clippy::pedantic)]
-        #vis fn #name(#(#takes),*) -> ::crucial::Task<#ty> {
-            #(#body)*
+        #(#lints)*
+        #[allow(clippy::too_many_arguments)]
+        #vis #fn_token #name(#(#takes),*) -> ::crucial::Task<#ty> {
             #imports
-            #asyncness fn __body(#inputs) #returns #block
+            #(#body)*
+            #asyncness #fn_token #inner(#inputs) #returns #block
             #run
             const __INFO: ::crucial::__private::FunctionInfo = ::crucial::__private::FunctionInfo {
                 name: ::core::concat!(::core::module_path!(), "::", #text_name),
@@ -94,6 +101,7 @@ pub fn expand(function: &CloudFn) -> TokenStream {
             static __FUNCTION: ::crucial::__private::FunctionInfo = __INFO;
             #(#checks)*
             let mut __args = ::std::vec::Vec::new();
+            #[allow(clippy::used_underscore_binding)]
             let __encoded = ::crucial::__private::encode(
                 #what_args,
                 ::crucial::__private::Given(&(#(#gives,)*)).data(),

@@ -3,12 +3,17 @@
 
 use proc_macro2::TokenStream;
 use quote::{quote, quote_spanned};
-use syn::{Generics, Ident, Path, Type, ext::IdentExt, parse_quote, spanned::Spanned};
+use syn::{
+    Generics, Ident, Pat, PatIdent, Path, PathArguments, Type,
+    ext::IdentExt,
+    parse_quote,
+    spanned::Spanned,
+    visit_mut::{self, VisitMut},
+};
 
 use super::shared_struct::{at_name, fingerprint, remote_name, state_name, with_lifetime};
 use crate::{
     model::{Access, Arg, Attrs, Constructor, Method, Output, Param, SharedImpl, args},
-    parse::{params::immutable, shared_impl::sibling},
     text::text,
 };
 
@@ -19,16 +24,16 @@ pub fn expand(shared: &SharedImpl) -> TokenStream {
     let calls = block.calls();
     let named = block.named();
     let remote = block.remote();
-    let imports = imports();
+    let parts = block.parts();
     quote! {
-        #state
         const _: () = {
-            #imports
+            #parts
+            #state
             #methods
+            #named
+            #remote
         };
         #calls
-        #named
-        #remote
     }
 }
 
@@ -47,8 +52,6 @@ struct Block<'a> {
     shared: &'a SharedImpl,
     /// The handle's type.
     handle: TokenStream,
-    /// The state's path, without type arguments.
-    state_path: Path,
     /// The state's type.
     state: TokenStream,
     /// The block's generics, with what makes them data.
@@ -61,27 +64,34 @@ struct Block<'a> {
 impl<'a> Block<'a> {
     fn new(shared: &'a SharedImpl) -> Self {
         let SharedImpl { path, name, arguments, .. } = shared;
-        let state_path = sibling(path, state_name(name));
         let handle = quote!(#path #arguments);
-        let state = quote!(#state_path #arguments);
+        let state = quote!(__State #arguments);
+        let state_path = sibling(path, state_name(name));
         let mut generics = shared.generics.clone();
         for param in generics.type_params_mut() {
             param.bounds.push(parse_quote!(::crucial::__private::Data));
         }
         let registered = (!generics.params.is_empty())
-            .then(|| quote!(#handle: ::crucial::__private::SharedType<State = #state>));
-        Block { shared, handle, state_path, state, generics, registered }
+            .then(|| quote!(#handle: ::crucial::__private::SharedType<State = #state_path #arguments>));
+        Block { shared, handle, state, generics, registered }
+    }
+
+    /// What `#[shared]` on the struct made. If it isn't there, the compiler says so once.
+    fn parts(&self) -> TokenStream {
+        let SharedImpl { path, name, .. } = self.shared;
+        let part = |ident| sibling(path, ident);
+        let (state, at, remote) = (part(state_name(name)), part(at_name(name)), part(remote_name(name)));
+        quote_spanned!(name.span()=> use {#state as __State, #at as __At, #remote as __Remote};)
     }
 
     /// The user's block, in which the struct's name means the state.
     fn state(&self) -> TokenStream {
         let SharedImpl { body, generics, name, arguments, items, methods, .. } = self.shared;
-        let state_path = &self.state_path;
         let (impls, _, wheres) = generics.split_for_impl();
         let guards = methods.iter().filter_map(guard);
         quote! {
             const _: () = {
-                use #state_path as #name;
+                use __State as #name;
                 #(#body)*
                 #[allow(clippy::new_without_default)]
                 impl #impls #name #arguments #wheres {
@@ -96,6 +106,7 @@ impl<'a> Block<'a> {
     fn methods(&self) -> TokenStream {
         let SharedImpl { methods, constructors, name, .. } = self.shared;
         let (handle, state) = (&self.handle, &self.state);
+        let imports = imports();
         let itself = quote_spanned!(name.span()=> Self);
         let mut generics = self.generics.clone();
         if let Some(registered) = &self.registered {
@@ -119,6 +130,7 @@ impl<'a> Block<'a> {
             ))
         };
         quote! {
+            #imports
             #[automatically_derived]
             #[allow(deprecated, unused_variables, clippy::all, clippy::pedantic)]
             impl #impls ::crucial::__private::Methods for #handle #wheres {
@@ -364,8 +376,7 @@ impl<'a> Block<'a> {
 
     /// The constructors of a named object.
     fn named(&self) -> TokenStream {
-        let SharedImpl { path, name, arguments, constructors, .. } = self.shared;
-        let at = sibling(path, at_name(name));
+        let SharedImpl { arguments, constructors, .. } = self.shared;
         let handle = &self.handle;
         let (impls, _, block_wheres) = self.generics.split_for_impl();
         let wheres = self.wheres();
@@ -386,7 +397,7 @@ impl<'a> Block<'a> {
         });
         quote! {
             #[allow(dead_code, deprecated, clippy::all, clippy::pedantic)]
-            impl #impls #at #arguments #block_wheres {
+            impl #impls __At #arguments #block_wheres {
                 #(#constructors)*
             }
         }
@@ -394,8 +405,7 @@ impl<'a> Block<'a> {
 
     /// The methods as calls that can be awaited.
     fn remote(&self) -> TokenStream {
-        let SharedImpl { path, name, arguments, .. } = self.shared;
-        let remote = sibling(path, remote_name(name));
+        let arguments = &self.shared.arguments;
         let generics = with_lifetime(&self.generics);
         let (impls, _, block_wheres) = generics.split_for_impl();
         let wheres = self.wheres();
@@ -425,7 +435,7 @@ impl<'a> Block<'a> {
         });
         quote! {
             #[allow(dead_code, deprecated, clippy::all, clippy::pedantic)]
-            impl #impls #remote #arguments #block_wheres {
+            impl #impls __Remote #arguments #block_wheres {
                 #(#methods)*
             }
         }
@@ -480,7 +490,14 @@ fn guard(method: &Method) -> Option<TokenStream> {
     Some(quote! {
         #(#cfg)*
         #[doc(hidden)]
-        #[allow(unused_variables, clippy::all, clippy::pedantic)]
+        #[allow(
+            unused_variables,
+            clippy::needless_pass_by_value,
+            clippy::ptr_arg,
+            clippy::too_many_arguments,
+            clippy::trivially_copy_pass_by_ref,
+            clippy::unused_self
+        )]
         fn #name(& #this #(, #args)*) #body
     })
 }
@@ -512,4 +529,28 @@ fn arguments_of(name: &Ident) -> String {
 
 fn result_of(name: &Ident) -> String {
     format!("the result of `{}`", name)
+}
+
+/// The path of a helper that stands beside the handle: `crate::a::Name` has `crate::a::__NameState`.
+fn sibling(path: &Path, ident: Ident) -> Path {
+    let mut path = path.clone();
+    if let Some(last) = path.segments.last_mut() {
+        last.ident = ident;
+        last.arguments = PathArguments::None;
+    }
+    path
+}
+
+/// The pattern without what only the body needs: a guard may look at an argument, but not change it.
+fn immutable(pat: &Pat) -> Pat {
+    struct Immutable;
+    impl VisitMut for Immutable {
+        fn visit_pat_ident_mut(&mut self, pat: &mut PatIdent) {
+            pat.mutability = None;
+            visit_mut::visit_pat_ident_mut(self, pat);
+        }
+    }
+    let mut pat = pat.clone();
+    Immutable.visit_pat_mut(&mut pat);
+    pat
 }

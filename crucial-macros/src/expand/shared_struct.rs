@@ -261,7 +261,8 @@ fn traits(shared: &SharedStruct) -> TokenStream {
 
 /// Every field's type is checked where it is written.
 fn assertions(shared: &SharedStruct) -> TokenStream {
-    let (impls, _, wheres) = shared.generics.split_for_impl();
+    let state = state_name(&shared.name);
+    let (impls, types, wheres) = shared.generics.split_for_impl();
     let bounds = shared.generics.type_params().map(|param| &param.ident);
     let wheres = wheres.map(|wheres| wheres.predicates.iter()).into_iter().flatten();
     let checks = shared.fields.iter().filter_map(|Field { cfg, data, .. }| {
@@ -270,9 +271,12 @@ fn assertions(shared: &SharedStruct) -> TokenStream {
         Some(quote_spanned!(span=> #(#cfg)* ::crucial::__private::assert_data::<#ty>();))
     });
     quote! {
+        // A function of the state, in which `Self` means what it means in the fields.
         #[allow(dead_code, deprecated, clippy::all, clippy::pedantic)]
-        fn __fields #impls () where #(#bounds: ::crucial::__private::Data,)* #(#wheres,)* {
-            #(#checks)*
+        impl #impls #state #types where #(#bounds: ::crucial::__private::Data,)* #(#wheres,)* {
+            fn __fields() {
+                #(#checks)*
+            }
         }
     }
 }

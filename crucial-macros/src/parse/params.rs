@@ -1,6 +1,6 @@
 //! Parameters of methods and functions.
 
-use syn::{FnArg, Pat, PatType, Type};
+use syn::{FnArg, PatType, Type};
 
 use crate::model::{Arg, Param};
 
@@ -26,18 +26,4 @@ fn is_context(ty: &Type) -> bool {
     let Type::Reference(reference) = ty else { return false };
     let Type::Path(path) = &*reference.elem else { return false };
     path.path.segments.last().is_some_and(|last| last.ident == "Context" && last.arguments.is_none())
-}
-
-/// The pattern without what only the body needs: a guard may look at an argument, but not change it.
-pub fn immutable(pat: &Pat) -> Pat {
-    struct Immutable;
-    impl syn::visit_mut::VisitMut for Immutable {
-        fn visit_pat_ident_mut(&mut self, pat: &mut syn::PatIdent) {
-            pat.mutability = None;
-            syn::visit_mut::visit_pat_ident_mut(self, pat);
-        }
-    }
-    let mut pat = pat.clone();
-    syn::visit_mut::VisitMut::visit_pat_mut(&mut Immutable, &mut pat);
-    pat
 }

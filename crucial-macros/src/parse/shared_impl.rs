@@ -2,8 +2,8 @@
 
 use proc_macro2::TokenStream;
 use syn::{
-    Attribute, Expr, FnArg, Ident, ImplItem, ImplItemFn, ItemImpl, Path, PathArguments, ReceiverKind,
-    ReturnType, Type, Visibility, parse_quote,
+    Attribute, Expr, FnArg, Ident, ImplItem, ImplItemFn, ItemImpl, PathArguments, ReceiverKind, ReturnType,
+    Type, Visibility, parse_quote,
 };
 
 use super::{options, params};
@@ -181,14 +181,4 @@ fn method(
         when,
         then,
     })
-}
-
-/// The path of a helper that stands beside the handle: `crate::a::Name` has `crate::a::__NameState`.
-pub fn sibling(path: &Path, ident: Ident) -> Path {
-    let mut path = path.clone();
-    if let Some(last) = path.segments.last_mut() {
-        last.ident = ident;
-        last.arguments = PathArguments::None;
-    }
-    path
 }

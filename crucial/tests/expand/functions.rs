@@ -16,7 +16,7 @@ pub fn add(a: u64, mut b: u64) -> u64 {
 }
 
 #[cloud_fn(memory = 64)]
-#[allow(clippy::too_many_arguments, clippy::ptr_arg)]
+#[allow(clippy::ptr_arg)]
 fn everything(
     (a, b): (u32, u32),
     text: &str,

@@ -138,6 +138,42 @@ pub mod functions {
     pub fn nothing() {}
 }
 
+/// Elsewhere.
+pub mod elsewhere {
+    use crucial::shared;
+
+    /// A tree of handles and values.
+    #[shared]
+    #[derive(Debug)]
+    pub struct Tree {
+        value: u64,
+        below: Option<Box<Self>>,
+        beside: Option<Tree>,
+        pub(in crate::elsewhere) list: Vec<crate::shared::Permits>,
+    }
+
+    mod methods {
+        use crucial::shared;
+        #[shared]
+        impl super::Tree {
+            /// A tree.
+            #[must_use]
+            pub fn new(value: u64) -> Self {
+                Tree { value, below: None, beside: None, list: Vec::new() }
+            }
+            /// Its value.
+            pub fn value(&self) -> u64 {
+                self.value + self.below.as_ref().map_or(0, |below| below.value) + u64::from(self.beside.is_some())
+            }
+            /// Grows.
+            pub fn grow(&mut self) -> Result<(), crucial::Error> {
+                self.below = Some(Box::new(Self::new(0)));
+                Ok(())
+            }
+        }
+    }
+}
+
 /// Runs.
 #[crucial::main]
 fn main() -> Result<(), Box<dyn std::error::Error>> {
