@@ -3,6 +3,7 @@
 //! This is a library with a thin binary, so that another workspace can have the same tasks. Each task is a
 //! module with its arguments and a `run`.
 
+mod bench;
 mod inner_loop;
 mod lines;
 
@@ -21,6 +22,13 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Task {
+    Bench(bench::Args),
+    #[cfg(feature = "bench")]
+    #[command(hide = true)]
+    BenchChild {
+        #[command(subcommand)]
+        role: bench::child::Role,
+    },
     Fix(inner_loop::FixArgs),
     Lines(lines::Args),
     Verify(inner_loop::VerifyArgs),
@@ -30,6 +38,9 @@ enum Task {
 #[must_use]
 pub fn run() -> ExitCode {
     let result = match Cli::parse().task {
+        Task::Bench(args) => bench::run(&args),
+        #[cfg(feature = "bench")]
+        Task::BenchChild { role } => bench::child::run(role),
         Task::Fix(args) => inner_loop::fix(&args),
         Task::Lines(args) => lines::run(&args),
         Task::Verify(args) => inner_loop::verify(&args),

@@ -1,0 +1,54 @@
+//! Our server, in a process of its own.
+
+use std::{env, sync::Arc, time::Duration};
+
+use crucial::{Config, run::Run};
+
+use super::child::{Child, Pipes};
+use crate::Error;
+
+/// How the ends wait for each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Spin {
+    /// As configured by default.
+    Default,
+    /// They sleep at once.
+    Off,
+}
+
+/// A DSO server and a run on it.
+#[derive(Debug)]
+pub(super) struct Server {
+    run: Arc<Run>,
+    child: Child,
+}
+
+impl Server {
+    pub(super) fn start(spin: Spin) -> Result<Self, Error> {
+        let mut config = Config::default();
+        let mut settings = vec![("CRUCIAL_LOG", "warn".to_owned())];
+        if spin == Spin::Off {
+            config.spin = Duration::ZERO;
+            settings.push(("CRUCIAL_SPIN", "0s".to_owned()));
+        }
+        let this = env::current_exe()?;
+        let args = ["crucial", "serve", "--listen", "127.0.0.1:0"];
+        let mut child = Child::start(this.as_os_str(), args, &settings, Pipes::Output)?;
+        config.servers = vec![child.address()?];
+        Ok(Server { run: Run::start(config)?, child })
+    }
+
+    pub(super) fn run(&self) -> &Arc<Run> {
+        &self.run
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.child.pid()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.run.end();
+    }
+}
