@@ -143,6 +143,18 @@ impl Client {
             link.send(&frame);
         }
     }
+
+    /// A call has ended, and its answer goes out on the connection that it came from. If it came again on a newer
+    /// one, because the first broke while it ran, the answer has to go there too.
+    fn finish_here(&self, seq: u64, frame: &[u8]) {
+        let mut state = self.lock();
+        let repeated = state.session.finish(seq, frame);
+        let link = state.link.clone().filter(|_| repeated);
+        drop(state);
+        if let Some(link) = link {
+            link.send(frame);
+        }
+    }
 }
 
 impl Origin {
@@ -408,7 +420,7 @@ impl Node {
                     wire::end_answer(out, start, seq, Err(too_large_answer(length, self.limits.frame)));
                 }
                 if remembered {
-                    client.lock().session.finish(seq, &out[start..]);
+                    client.finish_here(seq, &out[start..]);
                 }
             }
             Step::Parked => {

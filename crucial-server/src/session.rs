@@ -24,7 +24,7 @@ enum Entry {
     #[default]
     Unknown,
     /// Runs, waits for its object to be free, or is parked at it.
-    Running { object: ObjectId, withdrawn: bool },
+    Running { object: ObjectId, withdrawn: bool, repeated: bool },
     /// Ended, with this frame as its answer.
     Done(Arc<[u8]>),
 }
@@ -61,12 +61,15 @@ impl Session {
         if self.entries.len() <= at {
             self.entries.resize_with(at + 1, Entry::default);
         }
-        match &self.entries[at] {
-            Entry::Unknown => {
-                self.entries[at] = Entry::Running { object, withdrawn: false };
+        match &mut self.entries[at] {
+            entry @ Entry::Unknown => {
+                *entry = Entry::Running { object, withdrawn: false, repeated: false };
                 Ok(Begin::Fresh)
             }
-            Entry::Running { .. } => Ok(Begin::Running),
+            Entry::Running { repeated, .. } => {
+                *repeated = true;
+                Ok(Begin::Running)
+            }
             Entry::Done(frame) => Ok(Begin::Done(frame.clone())),
         }
     }
@@ -85,17 +88,18 @@ impl Session {
         }
     }
 
-    /// A call has ended with this answer.
-    pub fn finish(&mut self, seq: u64, frame: &[u8]) {
-        if let Some(entry) = self.entry(seq) {
-            *entry = Entry::Done(frame.into());
-        }
+    /// A call has ended with this answer. Returns whether it arrived again meanwhile: then the client waits for the
+    /// answer on its newest connection.
+    pub fn finish(&mut self, seq: u64, frame: &[u8]) -> bool {
+        let Some(entry) = self.entry(seq) else { return false };
+        let before = std::mem::replace(entry, Entry::Done(frame.into()));
+        matches!(before, Entry::Running { repeated: true, .. })
     }
 
     /// The client takes the call back. Returns the object where it may be parked.
     pub fn withdraw(&mut self, seq: u64) -> Option<ObjectId> {
         match self.entry(seq)? {
-            Entry::Running { object, withdrawn } => {
+            Entry::Running { object, withdrawn, .. } => {
                 *withdrawn = true;
                 Some(*object)
             }
@@ -133,9 +137,10 @@ mod tests {
         let mut session = Session::default();
         assert_eq!(session.begin(1, 1, OBJECT), Ok(Begin::Fresh));
         assert_eq!(session.begin(1, 1, OBJECT), Ok(Begin::Running));
-        session.finish(1, b"answer");
+        assert!(session.finish(1, b"answer"), "the second request waits for the answer");
         assert_eq!(session.begin(1, 1, OBJECT), Ok(Begin::Done(b"answer"[..].into())));
         assert_eq!(session.begin(2, 2, OBJECT), Ok(Begin::Fresh));
+        assert!(!session.finish(2, b"answer"));
         // The client said that it has the first answer, so it can't ask for it again.
         assert!(session.begin(1, 2, OBJECT).is_err());
     }

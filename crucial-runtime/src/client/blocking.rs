@@ -29,6 +29,9 @@ pub(super) struct Connection {
     filled: usize,
     spin: Spin,
     link: Weak<Link>,
+    /// The server could not be reached again. Its session must not go on: a call of it may be parked there, whose
+    /// caller has given up, and which goes when the session's lease ends.
+    lost: bool,
 }
 
 /// What a thread keeps between its calls. When the thread ends, another one gets it.
@@ -62,6 +65,9 @@ pub(super) fn call(link: &Arc<Link>, request: Request<'_>, decode: &mut dyn FnMu
         }
     };
     let result = connection.exchange(link, request, decode);
+    if connection.lost {
+        return result;
+    }
     // The thread-local is gone while the thread ends: then the connection goes back at once.
     let mut connection = Some(connection);
     let _ = KEPT.try_with(|kept| kept.borrow_mut().0 = connection.take());
@@ -97,6 +103,7 @@ impl Connection {
             filled: 0,
             spin,
             link: Arc::downgrade(link),
+            lost: false,
         })
     }
 
@@ -139,7 +146,7 @@ impl Connection {
     }
 
     fn reconnect(&mut self, link: &Link, repeatable: bool, name: CallName<'_>) -> Result<()> {
-        let (stream, welcome) = link.dial(self.session)?;
+        let (stream, welcome) = link.dial(self.session).inspect_err(|_| self.lost = true)?;
         self.stream = stream;
         self.filled = 0;
         if welcome.resumed || repeatable {

@@ -282,7 +282,7 @@ impl Drop for Answer {
 const INPUT: usize = 64 << 10;
 
 /// Drives the connection until nobody needs it any more, over as many connections as it takes.
-async fn drive(calls: Arc<Inner>, link: Arc<Link>, session: SessionId) {
+async fn drive(calls: Arc<Inner>, link: Arc<Link>, mut session: SessionId) {
     let mut resuming = false;
     while !calls.is_over() {
         let dialled = {
@@ -304,6 +304,9 @@ async fn drive(calls: Arc<Inner>, link: Arc<Link>, session: SessionId) {
                 if !passing {
                     return;
                 }
+                // The callers have given up, but their calls may be parked: they go with the old session.
+                session = SessionId(id::fresh());
+                resuming = false;
                 calls.work.notified().await;
                 continue;
             }
