@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use serde_json::json;
+use serde::Serialize;
 
 use super::machine::Machine;
 use crate::Error;
@@ -93,6 +93,19 @@ pub(super) struct Figure {
     pub(super) goal: Option<Goal>,
 }
 
+/// A figure for programs.
+#[derive(Debug, Serialize)]
+struct Line<'a> {
+    bench: &'a str,
+    case: &'a str,
+    unit: &'a str,
+    ours: f64,
+    peer: Option<String>,
+    peer_value: Option<f64>,
+    ratio: Option<f64>,
+    rounds: u32,
+}
+
 impl Figure {
     /// How many times better than the peer.
     fn ratio(&self) -> Option<f64> {
@@ -109,17 +122,17 @@ impl Figure {
         }
     }
 
-    fn json(&self) -> serde_json::Value {
-        json!({
-            "bench": self.bench,
-            "case": self.case,
-            "unit": self.unit.text(),
-            "ours": rounded(self.ours),
-            "peer": self.peer.name(),
-            "peer_value": self.peer.value().map(rounded),
-            "ratio": self.ratio().map(rounded),
-            "rounds": self.rounds,
-        })
+    fn line(&self) -> Line<'_> {
+        Line {
+            bench: self.bench,
+            case: &self.case,
+            unit: self.unit.text(),
+            ours: rounded(self.ours),
+            peer: self.peer.name(),
+            peer_value: self.peer.value().map(rounded),
+            ratio: self.ratio().map(rounded),
+            rounds: self.rounds,
+        }
     }
 
     fn cells(&self) -> [String; 8] {
@@ -189,7 +202,8 @@ pub(super) fn print(style: Style, name: &str, figures: &[Figure]) -> Result<(), 
     match style {
         Style::Json => {
             for figure in figures {
-                writeln!(out, "{}", figure.json())?;
+                let line = serde_json::to_string(&figure.line()).map_err(io::Error::other)?;
+                writeln!(out, "{line}")?;
             }
         }
         Style::Markdown => write!(out, "{}", markdown(figures))?,
@@ -265,9 +279,10 @@ mod tests {
     fn a_missing_peer_is_named() {
         let missing = Peer::Missing { name: "P".to_owned(), install: "get P" };
         let figure = Figure { peer: missing, ..figure(Unit::Micros, Goal::Better) };
-        let json = figure.json();
-        assert_eq!(json["peer"], "P (not installed: get P)");
-        assert!(json["peer_value"].is_null() && json["ratio"].is_null());
+        assert_eq!(
+            serde_json::to_string(&figure.line()).unwrap(),
+            r#"{"bench":"b","case":"c","unit":"us","ours":2.0,"peer":"P (not installed: get P)","peer_value":null,"ratio":null,"rounds":3}"#
+        );
         assert_eq!(figure.cells()[7], "unknown");
     }
 
