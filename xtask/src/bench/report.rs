@@ -8,7 +8,6 @@ use std::{
 
 use serde::Serialize;
 
-use super::machine::Machine;
 use crate::Error;
 
 /// How figures are printed.
@@ -206,7 +205,7 @@ pub(super) fn print(style: Style, name: &str, figures: &[Figure]) -> Result<(), 
                 writeln!(out, "{line}")?;
             }
         }
-        Style::Markdown => write!(out, "{}", markdown(figures))?,
+        Style::Markdown => write!(out, "### {name}\n\n{}\n", markdown(figures))?,
         Style::Table => write!(out, "\n{name}\n{}", table(figures))?,
     }
     Ok(out.flush()?)
@@ -241,19 +240,14 @@ fn markdown(figures: &[Figure]) -> String {
 }
 
 /// Puts the table of a benchmark into a file, in place of the one between its marks.
-pub(super) fn update(file: &Path, name: &str, machine: &Machine, figures: &[Figure]) -> Result<(), Error> {
+pub(super) fn update(file: &Path, name: &str, caption: &str, figures: &[Figure]) -> Result<(), Error> {
     let text = fs::read_to_string(file)?;
     let (begin, end) = (format!("<!-- bench {name} -->\n"), format!("<!-- end {name} -->"));
     let found = text.split_once(&begin).and_then(|(head, rest)| Some((head, rest.split_once(&end)?.1)));
     let Some((head, tail)) = found else {
         return Err(Error::Message(format!("{} has no `{}` and `{end}`", file.display(), begin.trim())));
     };
-    let rounds = figures.iter().map(|figure| figure.rounds).max().unwrap_or(0);
-    let mut caption = format!("{}. Medians of {rounds} rounds.", machine.text());
-    if let Some(warning) = machine.warning() {
-        caption += &format!(" Careful: {warning}");
-    }
-    fs::write(file, format!("{head}{begin}{caption}\n\n{}{end}{tail}", markdown(figures)))?;
+    fs::write(file, format!("{head}{begin}{}\n\n{}{end}{tail}", caption.trim(), markdown(figures)))?;
     Ok(())
 }
 
