@@ -38,7 +38,6 @@ mod throughput;
 
 /// Measures ours and its peers in turn, and prints the ratios
 #[derive(Debug, clap::Args)]
-#[cfg_attr(not(feature = "bench"), expect(dead_code, reason = "the program with benchmarks reads them"))]
 pub(crate) struct Args {
     /// Which benchmark
     #[arg(value_name = "NAME")]
