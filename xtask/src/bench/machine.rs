@@ -48,6 +48,35 @@ impl Machine {
     }
 }
 
+/// Notices what other programs do while a benchmark runs.
+#[derive(Debug)]
+pub(super) struct Watch {
+    all: Option<(u64, u64)>,
+    own: Option<u64>,
+}
+
+impl Watch {
+    pub(super) fn start() -> Self {
+        Watch { all: times(), own: own_time() }
+    }
+
+    /// Which part of all CPUs others have used since then. Children count as ours once they have ended.
+    pub(super) fn others(&self) -> Option<f64> {
+        let (before, after) = (self.all?, times()?);
+        let (total, idle) = (after.0 - before.0, after.1 - before.1);
+        let own = own_time()? - self.own?;
+        Some(total.saturating_sub(idle + own) as f64 / total.max(1) as f64)
+    }
+}
+
+/// The CPU time of this process and of its children that have ended, in the unit of [`times`].
+fn own_time() -> Option<u64> {
+    let stat = fs::read_to_string("/proc/self/stat").ok()?;
+    // The name, in brackets, can have spaces. User and system time are fields 14 and 15, those of children follow.
+    let (_, fields) = stat.rsplit_once(") ")?;
+    fields.split_whitespace().skip(11).take(4).map(|field| field.parse::<u64>().ok()).sum()
+}
+
 /// What a program prints; nothing if it can't be run.
 fn said(program: &str, args: &[&str]) -> String {
     let output = Command::new(program).args(args).output();

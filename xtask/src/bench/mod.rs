@@ -38,7 +38,6 @@ mod throughput;
 
 /// Measures ours and its peers in turn, and prints the ratios
 #[derive(Debug, clap::Args)]
-#[cfg_attr(not(feature = "bench"), expect(dead_code, reason = "the program with benchmarks reads them"))]
 pub(crate) struct Args {
     /// Which benchmark
     #[arg(value_name = "NAME")]
@@ -148,6 +147,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
         eprintln!("warning: this is a debug build; its figures mean nothing");
     }
     for name in names {
+        let watch = machine::Watch::start();
         let figures = match name {
             Name::Latency => latency::run(effort)?,
             Name::Throughput => throughput::run(effort)?,
@@ -155,9 +155,16 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
             Name::Spawn => spawn::run(effort)?,
             Name::All => unreachable!("it was replaced by the others"),
         };
+        let others = watch.others().map(|part| {
+            format!("Other programs used {:.0} % of the CPUs during `{}`.", part * 100.0, name.text())
+        });
+        if let Some(others) = &others {
+            eprintln!("{others}");
+        }
         report::print(style, name.text(), &figures)?;
         if let Some(file) = &args.update {
-            report::update(file, name.text(), &machine, &figures)?;
+            let caption = format!("{}. {}", machine.text(), others.unwrap_or_default());
+            report::update(file, name.text(), &caption, &figures)?;
         }
     }
     Ok(())

@@ -6,9 +6,8 @@ use std::{
     path::Path,
 };
 
-use serde_json::json;
+use serde::Serialize;
 
-use super::machine::Machine;
 use crate::Error;
 
 /// How figures are printed.
@@ -93,6 +92,19 @@ pub(super) struct Figure {
     pub(super) goal: Option<Goal>,
 }
 
+/// A figure for programs.
+#[derive(Debug, Serialize)]
+struct Line<'a> {
+    bench: &'a str,
+    case: &'a str,
+    unit: &'a str,
+    ours: f64,
+    peer: Option<String>,
+    peer_value: Option<f64>,
+    ratio: Option<f64>,
+    rounds: u32,
+}
+
 impl Figure {
     /// How many times better than the peer.
     fn ratio(&self) -> Option<f64> {
@@ -109,17 +121,17 @@ impl Figure {
         }
     }
 
-    fn json(&self) -> serde_json::Value {
-        json!({
-            "bench": self.bench,
-            "case": self.case,
-            "unit": self.unit.text(),
-            "ours": rounded(self.ours),
-            "peer": self.peer.name(),
-            "peer_value": self.peer.value().map(rounded),
-            "ratio": self.ratio().map(rounded),
-            "rounds": self.rounds,
-        })
+    fn line(&self) -> Line<'_> {
+        Line {
+            bench: self.bench,
+            case: &self.case,
+            unit: self.unit.text(),
+            ours: rounded(self.ours),
+            peer: self.peer.name(),
+            peer_value: self.peer.value().map(rounded),
+            ratio: self.ratio().map(rounded),
+            rounds: self.rounds,
+        }
     }
 
     fn cells(&self) -> [String; 8] {
@@ -189,10 +201,11 @@ pub(super) fn print(style: Style, name: &str, figures: &[Figure]) -> Result<(), 
     match style {
         Style::Json => {
             for figure in figures {
-                writeln!(out, "{}", figure.json())?;
+                let line = serde_json::to_string(&figure.line()).map_err(io::Error::other)?;
+                writeln!(out, "{line}")?;
             }
         }
-        Style::Markdown => write!(out, "{}", markdown(figures))?,
+        Style::Markdown => write!(out, "### {name}\n\n{}\n", markdown(figures))?,
         Style::Table => write!(out, "\n{name}\n{}", table(figures))?,
     }
     Ok(out.flush()?)
@@ -227,19 +240,14 @@ fn markdown(figures: &[Figure]) -> String {
 }
 
 /// Puts the table of a benchmark into a file, in place of the one between its marks.
-pub(super) fn update(file: &Path, name: &str, machine: &Machine, figures: &[Figure]) -> Result<(), Error> {
+pub(super) fn update(file: &Path, name: &str, caption: &str, figures: &[Figure]) -> Result<(), Error> {
     let text = fs::read_to_string(file)?;
     let (begin, end) = (format!("<!-- bench {name} -->\n"), format!("<!-- end {name} -->"));
     let found = text.split_once(&begin).and_then(|(head, rest)| Some((head, rest.split_once(&end)?.1)));
     let Some((head, tail)) = found else {
         return Err(Error::Message(format!("{} has no `{}` and `{end}`", file.display(), begin.trim())));
     };
-    let rounds = figures.iter().map(|figure| figure.rounds).max().unwrap_or(0);
-    let mut caption = format!("{}. Medians of {rounds} rounds.", machine.text());
-    if let Some(warning) = machine.warning() {
-        caption += &format!(" Careful: {warning}");
-    }
-    fs::write(file, format!("{head}{begin}{caption}\n\n{}{end}{tail}", markdown(figures)))?;
+    fs::write(file, format!("{head}{begin}{}\n\n{}{end}{tail}", caption.trim(), markdown(figures)))?;
     Ok(())
 }
 
@@ -265,9 +273,10 @@ mod tests {
     fn a_missing_peer_is_named() {
         let missing = Peer::Missing { name: "P".to_owned(), install: "get P" };
         let figure = Figure { peer: missing, ..figure(Unit::Micros, Goal::Better) };
-        let json = figure.json();
-        assert_eq!(json["peer"], "P (not installed: get P)");
-        assert!(json["peer_value"].is_null() && json["ratio"].is_null());
+        assert_eq!(
+            serde_json::to_string(&figure.line()).unwrap(),
+            r#"{"bench":"b","case":"c","unit":"us","ours":2.0,"peer":"P (not installed: get P)","peer_value":null,"ratio":null,"rounds":3}"#
+        );
         assert_eq!(figure.cells()[7], "unknown");
     }
 

@@ -8,6 +8,7 @@ use std::{
 };
 
 use ::redis::{Cmd, ConnectionLike, Value, aio::MultiplexedConnection};
+use crucial::{Call, Config, run::Run};
 use tokio::runtime::{Builder, Runtime};
 
 use super::{
@@ -27,7 +28,7 @@ const ROUNDS: u32 = 5;
 const TURN: Duration = Duration::from_secs(2);
 /// How many multiplications make a call complex.
 const COMPLEX: u32 = 10_000;
-/// How many connections the async clients of Redis share: the better of these counts.
+/// How many connections the async clients share; of Redis's, the better count is shown.
 const SHARED: [usize; 2] = [1, 4];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,43 +114,40 @@ fn threads(
 
 /// 200 async callers over a few connections.
 fn tasks(effort: Effort, ours: &Ours, redis: Option<&Redis>, figures: &mut Vec<Figure>) -> Result<(), Error> {
-    let runtime = async_runtime(|| ())?;
-    let our_runtime = ours.runtime()?;
-    let mut shared = Vec::new();
+    let runtime = Builder::new_multi_thread().enable_all().build()?;
+    let mut contestants = Vec::new();
     for count in SHARED {
-        if let Some(redis) = redis {
-            shared.push(runtime.block_on(RedisTasks::connect(redis, count))?);
-        }
+        let redis = redis.map(|redis| runtime.block_on(RedisTasks::connect(redis, count))).transpose()?;
+        contestants.push((count, OurTasks::connect(ours, count)?, redis));
     }
     let (rounds, turn) = (effort.rounds(ROUNDS), turn(effort));
     for operation in Operation::ALL {
-        let mut our_rates = Vec::new();
+        let mut our_rates: [Vec<f64>; SHARED.len()] = Default::default();
         let mut their_rates: [Vec<f64>; SHARED.len()] = Default::default();
         for round in 1..=rounds {
             eprintln!("throughput, tasks, {}: round {round} of {rounds}", operation.name());
-            our_rates.push(ours.tasks(&our_runtime, operation, turn)?);
-            for (redis, rates) in shared.iter().zip(&mut their_rates) {
-                rates.push(redis.turn(&runtime, operation, turn)?);
+            for (i, (_, ours, redis)) in contestants.iter().enumerate() {
+                our_rates[i].push(ours.turn(&runtime, operation, turn)?);
+                if let Some(redis) = redis {
+                    their_rates[i].push(redis.turn(&runtime, operation, turn)?);
+                }
             }
         }
-        let best: [(f64, usize); SHARED.len()] = array::from_fn(|i| (median(&their_rates[i]), SHARED[i]));
-        let (theirs, count) = best.into_iter().max_by(|a, b| a.0.total_cmp(&b.0)).unwrap_or_default();
-        figures.push(Figure {
-            bench: "throughput",
-            case: format!("{}, {CLIENTS} tasks on 1 connection", operation.name()),
-            unit: Unit::PerSecond,
-            ours: median(&our_rates),
-            peer: redis::peer(redis, &format!(", on {count}"), theirs),
-            rounds,
-            goal: operation.goal(),
-        });
+        let theirs: [(f64, usize); SHARED.len()] = array::from_fn(|i| (median(&their_rates[i]), SHARED[i]));
+        let (theirs, on) = theirs.into_iter().max_by(|a, b| a.0.total_cmp(&b.0)).unwrap_or_default();
+        for ((count, ..), rates) in contestants.iter().zip(&our_rates) {
+            figures.push(Figure {
+                bench: "throughput",
+                case: format!("{}, {CLIENTS} tasks on {count}", operation.name()),
+                unit: Unit::PerSecond,
+                ours: median(rates),
+                peer: redis::peer(redis, &format!(", on {on}"), theirs),
+                rounds,
+                goal: operation.goal(),
+            });
+        }
     }
     Ok(())
-}
-
-/// As many threads as there are CPUs, each of which runs `start` first.
-fn async_runtime(start: impl Fn() + Send + Sync + 'static) -> Result<Runtime, Error> {
-    Ok(Builder::new_multi_thread().enable_all().on_thread_start(start).build()?)
 }
 
 /// Runs a client in each of 200 threads until the time is over: `client(i)` makes the call that it repeats.
@@ -213,13 +211,6 @@ impl Ours {
         Ok(Ours { server, blocks: Arc::new(blocks), numbers: Arc::new(numbers) })
     }
 
-    /// An async runtime whose threads belong to the run.
-    fn runtime(&self) -> Result<Runtime, Error> {
-        let run = self.server.run().clone();
-        // For as long as the thread lives.
-        async_runtime(move || std::mem::forget(run.enter()))
-    }
-
     fn threads(&self, operation: Operation, time: Duration) -> f64 {
         let payload = vec![b'x'; SIZE];
         let (blocks, numbers, payload) = (&*self.blocks, &*self.numbers, &payload[..]);
@@ -247,22 +238,51 @@ impl Ours {
         });
         in_threads(time, clients)
     }
+}
 
-    fn tasks(&self, runtime: &Runtime, operation: Operation, time: Duration) -> Result<f64, Error> {
+/// Members of our run. Each has a connection that its tasks share, as a process has.
+#[derive(Debug)]
+struct OurTasks {
+    members: Vec<Arc<Run>>,
+    blocks: Arc<Vec<Block>>,
+    numbers: Arc<Vec<Number>>,
+}
+
+impl OurTasks {
+    fn connect(ours: &Ours, count: usize) -> Result<Self, Error> {
+        let first = ours.server.run();
+        let mut members = vec![first.clone()];
+        while members.len() < count {
+            let config = Config::clone(first.config());
+            let servers = config.servers.clone();
+            members.push(Run::join(config, first.id(), &servers)?);
+        }
+        Ok(OurTasks { members, blocks: ours.blocks.clone(), numbers: ours.numbers.clone() })
+    }
+
+    fn turn(&self, runtime: &Runtime, operation: Operation, time: Duration) -> Result<f64, Error> {
         let payload: Arc<[u8]> = vec![b'x'; SIZE].into();
         in_tasks(runtime, time, |i, gate| {
+            let member = self.members[i % self.members.len()].clone();
             let (blocks, numbers, payload) = (self.blocks.clone(), self.numbers.clone(), payload.clone());
             async move {
                 let (mut random, mut calls) = (Random::new(i), 0);
                 while gate.is_open() {
-                    let i = random.below(OBJECTS);
+                    let (block, number) = (&blocks[random.below(OBJECTS)], &numbers[random.below(OBJECTS)]);
                     match operation {
-                        Operation::Set => blocks[i].remote().set(&payload).await?,
-                        Operation::Get => assert_eq!(blocks[i].remote().get().await?.len(), SIZE),
-                        Operation::Simple => product(numbers[i].remote().multiply(1).await?),
-                        Operation::Complex => product(numbers[i].remote().multiply(COMPLEX).await?),
+                        Operation::Set => within(&member, || block.remote().set(&payload)).await?,
+                        Operation::Get => {
+                            let bytes = within(&member, || block.remote().get()).await?;
+                            assert_eq!(bytes.len(), SIZE);
+                        }
+                        Operation::Simple => {
+                            product(within(&member, || number.remote().multiply(1)).await?);
+                        }
+                        Operation::Complex => {
+                            product(within(&member, || number.remote().multiply(COMPLEX)).await?);
+                        }
                         Operation::ComplexPlain => {
-                            product(numbers[i].remote().multiply_plain(COMPLEX).await?);
+                            product(within(&member, || number.remote().multiply_plain(COMPLEX)).await?);
                         }
                     }
                     calls += 1;
@@ -271,6 +291,12 @@ impl Ours {
             }
         })
     }
+}
+
+/// Describes a call as a member of the run. Tasks move between threads, so they can't stay members.
+fn within<R>(member: &Arc<Run>, describe: impl FnOnce() -> Call<R>) -> Call<R> {
+    let _entered = member.enter();
+    describe()
 }
 
 /// A product is above zero, or the call has not done its work.
