@@ -102,6 +102,9 @@ pub trait Object: Send + Sync {
     fn snapshot(&self, out: &mut Vec<u8>) -> Result<()>;
 }
 
+/// Makes an object: constructor, encoded arguments, surroundings.
+pub type Construct = fn(u16, &[u8], &mut Context) -> Result<Box<dyn Object>>;
+
 /// A registered shared type.
 pub struct TypeInfo {
     /// The type's stable name.
@@ -113,7 +116,7 @@ pub struct TypeInfo {
     /// Its constructors, by number.
     pub constructors: &'static [&'static str],
     /// Makes an object.
-    pub construct: fn(u16, &[u8], &mut Context) -> Result<Box<dyn Object>>,
+    pub construct: Construct,
     /// Makes an object from a snapshot.
     pub restore: fn(&[u8]) -> Result<Box<dyn Object>>,
     info: fn() -> &'static TypeInfo,

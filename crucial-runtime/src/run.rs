@@ -42,10 +42,13 @@ thread_local! {
 
 static GLOBAL: OnceLock<Result<Arc<Run>>> = OnceLock::new();
 
+/// Opens the DSO layer of a run.
+pub type Open = fn(&Arc<Config>, RunId) -> Result<Arc<dyn Dso>>;
+
 /// How a process hosts its own DSO node; the server crate submits one.
 pub struct Embedded {
     /// Opens the DSO layer of a run on the process's own node.
-    pub open: fn(&Arc<Config>, RunId) -> Result<Arc<dyn Dso>>,
+    pub open: Open,
 }
 
 impl fmt::Debug for Embedded {

@@ -7,13 +7,16 @@ use crate::{
     function::{FunctionInfo, Options},
 };
 
+/// How an encoded result becomes a value.
+pub type Decode<T> = fn(&[u8]) -> Result<T>;
+
 /// What calling a `#[cloud_fn]` gives: the function and its encoded arguments. Like a future, it does nothing by
 /// itself: give it to [`thread::spawn`](../../crucial/thread/fn.spawn.html), or run it [`here`](Task::here).
 #[must_use = "a task does nothing until it is spawned (`thread::spawn(|| f(x))`) or run (`f(x).here()`)"]
 pub struct Task<T> {
     pub(crate) function: &'static FunctionInfo,
     pub(crate) args: Result<Vec<u8>>,
-    pub(crate) decode: fn(&[u8]) -> Result<T>,
+    pub(crate) decode: Decode<T>,
     pub(crate) options: Options,
     result: PhantomData<fn() -> T>,
 }

@@ -245,9 +245,10 @@ impl<'a> Connection<'a> {
         self.filled -= used;
         match self.input[..self.filled].first_chunk::<4>() {
             Some(length) => {
+                // The room grows with what has come: a length alone takes no memory.
                 let needed = 4 + u32::from_le_bytes(*length) as usize;
-                if needed > self.input.len() {
-                    self.input.resize(needed, 0);
+                if self.filled == self.input.len() {
+                    self.input.resize(needed.min(2 * self.filled), 0);
                 }
             }
             None if self.filled == 0 && self.input.len() > KEPT => self.input = vec![0; INPUT],

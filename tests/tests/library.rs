@@ -239,7 +239,10 @@ fn a_map_is_stds() {
     map.extend([("d".to_owned(), 4), ("a".to_owned(), 5)]);
     let expected = [("a", 5), ("c", 3), ("d", 4)].map(|(k, v)| (k.to_owned(), v));
     assert_eq!(map.to_map(), Map::from(expected));
-    assert_eq!(map.keys().into_iter().collect::<BTreeSet<_>>(), BTreeSet::from(["a", "c", "d"].map(String::from)));
+    assert_eq!(
+        map.keys().into_iter().collect::<BTreeSet<_>>(),
+        BTreeSet::from(["a", "c", "d"].map(String::from))
+    );
     assert_eq!(map.values().into_iter().collect::<BTreeSet<_>>(), BTreeSet::from([3, 4, 5]));
     assert_eq!(map.len(), 3);
     assert_eq!(map.remove("a"), Some(5));

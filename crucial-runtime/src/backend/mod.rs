@@ -15,7 +15,7 @@ use crate::{
     error::{Error, Result},
     function::{FunctionInfo, Options},
     run::{self, Run},
-    task::Task,
+    task::{Decode, Task},
 };
 
 /// One cloud thread: a function, its arguments, and who waits for the result.
@@ -64,7 +64,7 @@ pub(crate) fn start(run: &Run) -> Result<Arc<dyn Backend>> {
 }
 
 /// Waits for the result of a spawned task.
-pub fn wait(result: tokio::sync::oneshot::Receiver<Result<Vec<u8>>>, function: &str) -> Result<Vec<u8>> {
+pub fn wait(result: Outcome, function: &str) -> Result<Vec<u8>> {
     run::blocking(&"join", || result.blocking_recv().map_err(|_| never(function)))?
 }
 
@@ -78,12 +78,11 @@ pub fn never(function: &str) -> Error {
     }
 }
 
-/// Spawns a task in the current run. The receiver gets the encoded result.
-pub fn spawn<T>(
-    task: Task<T>,
-    options: Options,
-    name: Option<String>,
-) -> Result<(tokio::sync::oneshot::Receiver<Result<Vec<u8>>>, fn(&[u8]) -> Result<T>)> {
+/// What becomes of a spawned task: its encoded result.
+pub type Outcome = tokio::sync::oneshot::Receiver<Result<Vec<u8>>>;
+
+/// Spawns a task in the current run. Returns its outcome, and how to decode that.
+pub fn spawn<T>(task: Task<T>, options: Options, name: Option<String>) -> Result<(Outcome, Decode<T>)> {
     let run = Run::current()?;
     let config = run.config();
     let defaults =

@@ -119,9 +119,11 @@ impl Inner {
         let ack = calls.base;
         let frame = wire::request_frame(head, seq, ack, buffer).to_vec();
         let idle = calls.output.is_empty();
-        calls.output.extend_from_slice(&frame);
         let state = match &calls.broken {
-            None => State::Waiting(None),
+            None => {
+                calls.output.extend_from_slice(&frame);
+                State::Waiting(None)
+            }
             Some(error) => State::Answered(Err(error.clone())),
         };
         calls.slots.push_back(Slot { state, frame, repeatable, withdrawn: false });

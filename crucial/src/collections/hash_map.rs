@@ -287,11 +287,7 @@ impl<K, V> NamedHashMap<K, V> {
     }
 
     /// The map that has this key, or a new, empty one.
-    #[expect(
-        clippy::new_ret_no_self,
-        clippy::wrong_self_convention,
-        reason = "the end of the chain `at(key).new()`"
-    )]
+    #[expect(clippy::new_ret_no_self, reason = "the end of the chain `at(key).new()`")]
     #[must_use]
     #[track_caller]
     pub fn new(self) -> HashMap<K, V> {

@@ -23,20 +23,12 @@ impl AtomicBool {
     }
 
     /// The value.
-    ///
-    /// # Panics
-    /// If `order` is [`Ordering::Release`] or [`Ordering::AcqRel`].
-    pub fn load(&self, order: Ordering) -> bool {
-        order.for_load();
+    pub fn load(&self, _order: Ordering) -> bool {
         self.value
     }
 
     /// Sets the value.
-    ///
-    /// # Panics
-    /// If `order` is [`Ordering::Acquire`] or [`Ordering::AcqRel`].
-    pub fn store(&mut self, value: bool, order: Ordering) {
-        order.for_store();
+    pub fn store(&mut self, value: bool, _order: Ordering) {
         self.value = value;
     }
 
@@ -46,17 +38,13 @@ impl AtomicBool {
     }
 
     /// Sets the value to `new` if it is `current`. Returns the value before: `Ok` if it was `current`.
-    ///
-    /// # Panics
-    /// If `failure` is [`Ordering::Release`] or [`Ordering::AcqRel`].
     pub fn compare_exchange(
         &mut self,
         current: bool,
         new: bool,
         _success: Ordering,
-        failure: Ordering,
+        _failure: Ordering,
     ) -> Result<bool, bool> {
-        failure.for_failure();
         let before = self.value;
         if before == current {
             self.value = new;
@@ -101,9 +89,6 @@ impl AtomicBool {
     ///
     /// # Errors
     /// The value, if it was not `current`.
-    ///
-    /// # Panics
-    /// If `failure` is [`Ordering::Release`] or [`Ordering::AcqRel`].
     #[track_caller]
     pub fn compare_exchange_weak(
         &self,

@@ -27,20 +27,12 @@ macro_rules! atomic_int {
             }
 
             /// The value.
-            ///
-            /// # Panics
-            /// If `order` is [`Ordering::Release`] or [`Ordering::AcqRel`].
-            pub fn load(&self, order: Ordering) -> $int {
-                order.for_load();
+            pub fn load(&self, _order: Ordering) -> $int {
                 self.value
             }
 
             /// Sets the value.
-            ///
-            /// # Panics
-            /// If `order` is [`Ordering::Acquire`] or [`Ordering::AcqRel`].
-            pub fn store(&mut self, value: $int, order: Ordering) {
-                order.for_store();
+            pub fn store(&mut self, value: $int, _order: Ordering) {
                 self.value = value;
             }
 
@@ -50,17 +42,13 @@ macro_rules! atomic_int {
             }
 
             /// Sets the value to `new` if it is `current`. Returns the value before: `Ok` if it was `current`.
-            ///
-            /// # Panics
-            /// If `failure` is [`Ordering::Release`] or [`Ordering::AcqRel`].
             pub fn compare_exchange(
                 &mut self,
                 current: $int,
                 new: $int,
                 _success: Ordering,
-                failure: Ordering,
+                _failure: Ordering,
             ) -> Result<$int, $int> {
-                failure.for_failure();
                 let before = self.value;
                 if before == current {
                     self.value = new;
@@ -117,9 +105,6 @@ macro_rules! atomic_int {
 
         impl $name {
             /// As [`compare_exchange`](Self::compare_exchange): here it never fails without a reason.
-            ///
-            /// # Panics
-            /// If `failure` is [`Ordering::Release`] or [`Ordering::AcqRel`].
             #[track_caller]
             pub fn compare_exchange_weak(
                 &self,

@@ -19,7 +19,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 /// Memory orderings. Follows [`std::sync::atomic::Ordering`].
 ///
 /// It is there so that programs need no change. Shared objects are linearizable, which is stronger than
-/// [`Ordering::SeqCst`]; a weaker ordering is accepted and makes no difference.
+/// [`Ordering::SeqCst`]; any ordering is accepted everywhere and makes no difference. So a combination for which std
+/// panics, as a load that releases, does not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Ordering {
@@ -63,34 +64,5 @@ impl<'de> Deserialize<'de> for Ordering {
             .into_iter()
             .find(|order| *order as u8 == byte)
             .ok_or_else(|| de::Error::custom("no such ordering"))
-    }
-}
-
-impl Ordering {
-    /// As in std, a load can't release.
-    fn for_load(self) {
-        match self {
-            Ordering::Release => panic!("there is no such thing as a release load"),
-            Ordering::AcqRel => panic!("there is no such thing as an acquire-release load"),
-            _ => {}
-        }
-    }
-
-    /// As in std, a store can't acquire.
-    fn for_store(self) {
-        match self {
-            Ordering::Acquire => panic!("there is no such thing as an acquire store"),
-            Ordering::AcqRel => panic!("there is no such thing as an acquire-release store"),
-            _ => {}
-        }
-    }
-
-    /// As in std, the ordering of a failed exchange is that of a load.
-    fn for_failure(self) {
-        match self {
-            Ordering::Release => panic!("there is no such thing as a release failure ordering"),
-            Ordering::AcqRel => panic!("there is no such thing as an acquire-release failure ordering"),
-            _ => {}
-        }
     }
 }
