@@ -51,9 +51,7 @@ pub async fn invoke_http(
     if let Some(memory) = options.memory {
         request = request.header(MEMORY_HEADER, memory);
     }
-    let request = request
-        .body(Full::new(payload))
-        .map_err(|error| failed(error.to_string()))?;
+    let request = request.body(Full::new(payload)).map_err(|error| failed(error.to_string()))?;
     let response = CLIENT.request(request).await.map_err(|error| failed(chain(&error)))?;
     let (parts, body) = response.into_parts();
     let body = body.collect().await.map_err(|error| failed(chain(&error)))?.to_bytes();
