@@ -35,7 +35,9 @@ pub fn children(pid: u32) -> Vec<u32> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task"));
     let lists = tasks.into_iter().flatten().flatten().map(|task| task.path().join("children"));
     let lists = lists.filter_map(|list| fs::read_to_string(list).ok());
-    lists.flat_map(|list| list.split_whitespace().filter_map(|id| id.parse().ok()).collect::<Vec<_>>()).collect()
+    lists
+        .flat_map(|list| list.split_whitespace().filter_map(|id| id.parse().ok()).collect::<Vec<_>>())
+        .collect()
 }
 
 /// What a process holds of the machine.

@@ -124,7 +124,8 @@ impl Shared {
             (Direction::Answer, clone(&server), clone(&client)),
         ] {
             let shared = self.clone();
-            let random = Random(self.seed ^ (number << 1 | direction as u64).wrapping_mul(0x5851_f42d_4c95_7f2d));
+            let random =
+                Random(self.seed ^ (number << 1 | direction as u64).wrapping_mul(0x5851_f42d_4c95_7f2d));
             thread::spawn(move || shared.pump(direction, from, to, random));
         }
     }

@@ -1,10 +1,6 @@
 //! A call is applied once, however often its connection breaks.
 
-use std::{
-    collections::BTreeMap,
-    sync::atomic::Ordering::SeqCst,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::atomic::Ordering::SeqCst, time::Duration};
 
 use crucial::{Config, Error, sync::Semaphore};
 use crucial_runtime::{
@@ -53,7 +49,8 @@ fn blocking_calls_are_applied_once() {
                 })
             })
             .collect();
-        let mut before: Vec<_> = threads.into_iter().flat_map(|t| t.within("calls over a bad network")).collect();
+        let mut before: Vec<_> =
+            threads.into_iter().flat_map(|t| t.within("calls over a bad network")).collect();
         proxy.set_odds(0);
         assert_cut(&proxy, seed);
         // Every value was there once: no increment was lost, and none applied twice.
@@ -117,7 +114,11 @@ fn a_parked_call_survives_a_cut() {
     let calls = [true, false].map(|blocking| {
         let tally = tally.clone();
         begin(move || {
-            if blocking { tally.remote().take(1).wait() } else { crucial::run::block_on(tally.remote().take(1)) }
+            if blocking {
+                tally.remote().take(1).wait()
+            } else {
+                crucial::run::block_on(tally.remote().take(1))
+            }
         })
     });
     eventually("both are parked", || parked(&server.status()) == 2);
@@ -130,7 +131,8 @@ fn a_parked_call_survives_a_cut() {
     }
     // Granted while their connections are down.
     proxy.go_down();
-    let mut other = raw::greet(&server.address, Hello { run: run.run.id(), starts_run: false, ..raw::hello() }).unwrap();
+    let mut other =
+        raw::greet(&server.address, Hello { run: run.run.id(), starts_run: false, ..raw::hello() }).unwrap();
     let (mut head, _) = add(tally.object_ref().id(run.run.id()));
     assert_eq!(value(other.ask(&head, 1, &rmp_serde::to_vec(&(3u64,)).unwrap())), 0);
     assert_eq!(parked(&server.status()), 0);
@@ -316,7 +318,8 @@ fn a_frame_that_arrives_late_on_the_old_connection_changes_nothing() {
     let mut old = Raw::connect(&server.address);
     let object = ObjectId(fresh());
     let (head, args) = add(object);
-    old.create(<Tally as SharedType>::NAME, head.tag, object, None, &rmp_serde::to_vec(&(0u64,)).unwrap()).unwrap();
+    old.create(<Tally as SharedType>::NAME, head.tag, object, None, &rmp_serde::to_vec(&(0u64,)).unwrap())
+        .unwrap();
     let resume = Hello { starts_run: false, ..old.hello.clone() };
     let mut new = raw::greet(&server.address, resume).unwrap();
     let frame = raw::request(&head, 5, 5, &args);

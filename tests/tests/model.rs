@@ -523,7 +523,10 @@ fn a_write_that_panics_poisons() {
     );
     let error = parked.within("a parked call fails with its object").unwrap_err();
     assert_says(&error, &["is poisoned", "as it should"]);
-    assert_says(&panic_of(|| also.get()), &["\"poisoned\" is poisoned: an earlier call panicked: as it should"]);
+    assert_says(
+        &panic_of(|| also.get()),
+        &["\"poisoned\" is poisoned: an earlier call panicked: as it should"],
+    );
     assert!(matches!(also.try_get(), Err(Error::Poisoned { .. })));
     assert_eq!(tally.is_poisoned(), Ok(true));
     tally.clear_poison().unwrap();

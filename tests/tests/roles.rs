@@ -55,15 +55,25 @@ fn types_lists_what_the_program_has() {
     let output = app(&["crucial", "types"], &[]);
     assert!(output.status.success());
     let text = String::from_utf8(output.stdout).unwrap();
-    for part in ["shared types", "tests::objects::Tally", "take (Write, guarded)", "get (Read)", "app::wait_for_ever"] {
+    for part in
+        ["shared types", "tests::objects::Tally", "take (Write, guarded)", "get (Read)", "app::wait_for_ever"]
+    {
         assert!(text.contains(part), "{part} is not in {text}");
     }
 }
 
 #[test]
 fn wrong_commands_are_explained() {
-    fails_with(&app(&["crucial", "sreve"], &[]), 2, &["unrecognized subcommand 'sreve'", "serve", "app crucial"]);
-    fails_with(&app(&["crucial", "serve", "--lisen", "x"], &[]), 2, &["unexpected argument '--lisen'", "--listen"]);
+    fails_with(
+        &app(&["crucial", "sreve"], &[]),
+        2,
+        &["unrecognized subcommand 'sreve'", "serve", "app crucial"],
+    );
+    fails_with(
+        &app(&["crucial", "serve", "--lisen", "x"], &[]),
+        2,
+        &["unexpected argument '--lisen'", "--listen"],
+    );
     fails_with(&app(&["crucial", "status", "--server"], &[]), 2, &["a value is required", "HOST:PORT"]);
     fails_with(&app(&["crucial"], &[]), 2, &["Usage: app crucial", "serve", "status", "types"]);
     let help = app(&["crucial", "--help"], &[]);
@@ -110,7 +120,11 @@ fn a_wrong_variable_is_named_with_its_value() {
 #[test]
 fn an_unreachable_server_is_named() {
     let settings = [("CRUCIAL_SERVERS", "127.0.0.1:1"), ("CRUCIAL_CONNECT_TIMEOUT", "300ms")];
-    fails_with(&app(&["client"], &settings), 2, &["no server reachable within 300ms", "127.0.0.1:1", "refused"]);
+    fails_with(
+        &app(&["client"], &settings),
+        2,
+        &["no server reachable within 300ms", "127.0.0.1:1", "refused"],
+    );
 }
 
 /// A directory that goes with the test.
@@ -139,7 +153,8 @@ fn a_file_of_settings_is_read_and_its_mistakes_are_named() {
     let file = directory.0.join("crucial.toml");
     let run = |text: &str, settings: &[(&str, &str)]| {
         std::fs::write(&file, text).unwrap();
-        let app = Command::new(app!()).arg("hello").envs(settings.iter().copied()).current_dir(&below).output();
+        let app =
+            Command::new(app!()).arg("hello").envs(settings.iter().copied()).current_dir(&below).output();
         app.unwrap()
     };
     let path = file.display().to_string();
@@ -204,13 +219,14 @@ fn interrupted(server: Option<&ServerProcess>) {
     assert_eq!(started, functions, "each cloud thread has a process");
     assert!(functions.iter().all(|pid| is_alive(*pid)));
     if let Some(server) = server {
+        eventually("all wait", || tests::server::parked(&server.status()) == 3);
         assert!(ephemeral(&server.status()) >= 3);
     }
     signal(waiting.client.pid(), Signal::INT);
     let status = waiting.client.0.wait().unwrap();
     let mut text = String::new();
     waiting.stderr.read_to_string(&mut text).unwrap();
-    assert_eq!(status.code(), Some(130), "{text}");
+    assert_eq!((status.code(), &*text), (Some(130), ""), "it ends as asked, without a word");
     for pid in functions {
         assert!(!is_alive(pid), "function process {pid} outlives its client");
     }
@@ -230,6 +246,7 @@ fn ctrl_c_ends_function_processes_and_objects() {
 fn a_killed_client_takes_its_function_processes_with_it_and_its_objects_go_with_the_lease() {
     let server = ServerProcess::start(app!(), &[("CRUCIAL_LEASE", "1s")]);
     let mut waiting = waiting(&[("CRUCIAL_BACKEND", "processes"), ("CRUCIAL_SERVERS", &server.address)]);
+    eventually("all wait", || tests::server::parked(&server.status()) == 3);
     assert!(ephemeral(&server.status()) >= 3);
     waiting.client.0.kill().unwrap();
     waiting.client.0.wait().unwrap();

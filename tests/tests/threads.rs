@@ -119,7 +119,10 @@ fn a_panic_reaches_join() {
     assert_says(&error, &["threads::fails` panicked (attempt 1): it fails: as it should"]);
     assert_says(&thread::spawn(fails_later).join().unwrap_err(), &["it fails later"]);
     // As `unwrap` words it, through two levels.
-    assert_says(&thread::spawn(joins_one_that_fails).join().unwrap_err(), &["joins_one_that_fails", "it fails: within"]);
+    assert_says(
+        &thread::spawn(joins_one_that_fails).join().unwrap_err(),
+        &["joins_one_that_fails", "it fails: within"],
+    );
     // The instance goes on.
     assert_eq!(thread::spawn(|| add(1, 2)).join(), Ok(3));
 }
@@ -392,7 +395,8 @@ mod by_hand {
     #[test]
     fn a_function_that_differs_or_is_unknown_is_refused() {
         // This program's function `nothing` isn't the app's.
-        let known = inventory::iter::<FunctionInfo>.into_iter().find(|f| f.name.ends_with("threads::nothing"));
+        let known =
+            inventory::iter::<FunctionInfo>.into_iter().find(|f| f.name.ends_with("threads::nothing"));
         let known = known.unwrap();
         assert!(crucial_runtime::function::lookup(known.name, known.fingerprint).is_ok());
         let differs = crucial_runtime::function::lookup(known.name, known.fingerprint ^ 1).unwrap_err();
@@ -404,7 +408,10 @@ mod by_hand {
             let answer = run::block_on(lambda.invoke(event.to_string().into(), InvokeOptions::default()));
             String::from_utf8_lossy(&answer.unwrap().payload).into_owned()
         };
-        assert_says(&invoke(event("app::missing", 1)), &["UnknownFunction", "app::missing", "app::wait_for_ever"]);
+        assert_says(
+            &invoke(event("app::missing", 1)),
+            &["UnknownFunction", "app::missing", "app::wait_for_ever"],
+        );
         assert_says(&invoke(event("app::hello", 1)), &["FunctionDiffers", "app::hello"]);
         assert_says(&invoke(json!({ "no": "event" })), &["error"]);
         // The process is none the worse for it.
