@@ -156,11 +156,17 @@ fn a_call_that_runs_when_its_connection_breaks_is_answered() {
         let call = begin({
             let tally = tally.clone();
             move || {
-                let call = tally.remote().slow_add(1, 700);
-                if blocking { call.wait() } else { crucial::run::block_on(call) }
+                let add = |by, millis| {
+                    let call = tally.remote().slow_add(by, millis);
+                    if blocking { call.wait() } else { crucial::run::block_on(call) }
+                };
+                // A connection whose last call was slow runs the next one aside, so that the server notices the new
+                // connection while the call runs.
+                assert_eq!(add(0, 20), Ok(10));
+                add(1, 700)
             }
         });
-        eventually("it runs", || SLOW_CALLS.load(SeqCst) > started);
+        eventually("it runs", || SLOW_CALLS.load(SeqCst) > started + 1);
         proxy.cut();
         assert_eq!(call.within("the answer of a call that ran through the cut"), Ok(10));
         assert_eq!(tally.get(), 11);
@@ -186,24 +192,33 @@ fn a_parked_call_that_was_given_up_takes_nothing() {
     let _witness = raw::greet(&server.address, witness).unwrap();
     for blocking in [true, false] {
         let tally = Tally::new(0);
+        let (up, is_up) = std::sync::mpsc::channel();
+        let (given_up, has_given_up) = std::sync::mpsc::channel();
         let call = begin({
             let tally = tally.clone();
             move || {
-                let call = tally.remote().take(1);
-                if blocking { call.wait() } else { crucial::run::block_on(call) }
+                let wait = |call: crucial::Call<u64>| {
+                    if blocking { call.wait() } else { crucial::run::block_on(call) }
+                };
+                let error = wait(tally.remote().take(1)).unwrap_err();
+                given_up.send(()).unwrap();
+                is_up.recv().unwrap();
+                // The client is back before the old session's lease is over; its call goes with that all the same.
+                wait(tally.remote().get()).unwrap();
+                error
             }
         });
         eventually("it is parked", || parked(&server.status()) == 1);
         proxy.go_down();
-        let error = call.within("it gives up").unwrap_err();
-        assert!(matches!(error, Error::Unreachable { .. }), "{error}");
+        has_given_up.recv_timeout(tests::PATIENCE).unwrap();
         proxy.go_up();
-        // The client is back before the old session's lease is over; its call goes with that.
-        tally.remote().get().wait().unwrap();
-        crucial::run::block_on(tally.remote().get()).unwrap();
+        up.send(()).unwrap();
+        let error = call.within("it gives up, and comes back");
+        assert!(matches!(error, Error::Unreachable { .. }), "{error}");
         eventually("the parked call is taken back", || parked(&server.status()) == 0);
-        tally.add(1);
-        assert_eq!(tally.get(), 1, "nobody took it");
+        // On the shared connection: this thread's own has lost its session in the cut.
+        assert_eq!(crucial::run::block_on(tally.remote().add(1)), Ok(0));
+        assert_eq!(crucial::run::block_on(tally.remote().get()), Ok(1), "nobody took it");
     }
 }
 

@@ -333,13 +333,12 @@ fn random_bytes_harm_nobody() {
             2 => [&wire::MAGIC[..], b"c"].concat(),
             3 => [&wire::MAGIC[..], b"d"].concat(),
             // A greeting that claims to be huge.
-            4 => [&wire::MAGIC[..], b"d", &(random.next() as u32 | 1 << 31).to_le_bytes()].concat(),
+            4 => [&wire::MAGIC[..], b"d", &(random.number() as u32 | 1 << 31).to_le_bytes()].concat(),
             // A proper greeting, then anything.
             5 => raw::greeting(&raw::hello()),
             // Then a frame that claims to be huge.
-            6 => {
-                [&raw::greeting(&raw::hello())[..], &(random.next() as u32 | 1 << 30).to_le_bytes()].concat()
-            }
+            6 => [&raw::greeting(&raw::hello())[..], &(random.number() as u32 | 1 << 30).to_le_bytes()]
+                .concat(),
             // Then a request of a proper length with anything in it.
             _ => {
                 let mut bytes = raw::greeting(&raw::hello());
