@@ -228,7 +228,9 @@ async fn invocations_beyond_the_limit_are_refused() {
     assert_eq!(body["Reason"], "ConcurrentInvocationLimitExceeded");
     assert_eq!(body["Type"], "User");
 
-    let over_http = invoke_http(&lab.lambda.endpoint().to_string(), "plain", "{}".into()).await;
+    let over_http =
+        invoke_http(&lab.lambda.endpoint().to_string(), "plain", "{}".into(), &InvokeOptions::default())
+            .await;
     assert_eq!(over_http.unwrap_err(), error);
 
     lab.lambda.shutdown().await;
@@ -538,7 +540,10 @@ async fn only_this_function_is_found() {
     ] {
         assert_eq!(lab.post(&path, &[], "{}").await.0, 200);
     }
-    let error = invoke_http(&lab.lambda.endpoint().to_string(), "other", "{}".into()).await.unwrap_err();
+    let error =
+        invoke_http(&lab.lambda.endpoint().to_string(), "other", "{}".into(), &InvokeOptions::default())
+            .await
+            .unwrap_err();
     assert!(matches!(error, InvokeError::ResourceNotFound { .. }), "{error:?}");
 }
 
@@ -581,16 +586,20 @@ async fn wrong_parameters_over_http_are_refused() {
 async fn the_client_brings_back_what_the_service_knows() {
     let lab = Lab::start(function()).await;
     let endpoint = format!("http://{}", lab.lambda.endpoint());
-    let first = invoke_http(&endpoint, "plain", r#"{"do":"print"}"#.into()).await.unwrap();
+    let first =
+        invoke_http(&endpoint, "plain", r#"{"do":"print"}"#.into(), &InvokeOptions::default()).await.unwrap();
     assert!(first.cold_start && first.init_duration.is_some());
     assert!(first.max_memory_mb > 0 && first.log_tail.contains("to stderr\n"));
     assert_eq!(answer(&first)["request_id"], first.request_id);
-    let failed = invoke_http(&endpoint, "plain", r#"{"do":"exit","code":3}"#.into()).await.unwrap();
+    let failed =
+        invoke_http(&endpoint, "plain", r#"{"do":"exit","code":3}"#.into(), &InvokeOptions::default())
+            .await
+            .unwrap();
     assert!(!failed.cold_start);
     assert_eq!(error(&failed).error_type, "Runtime.ExitError");
 
     lab.lambda.shutdown().await;
-    let gone = invoke_http(&endpoint, "plain", "{}".into()).await.unwrap_err();
+    let gone = invoke_http(&endpoint, "plain", "{}".into(), &InvokeOptions::default()).await.unwrap_err();
     let InvokeError::Transport { endpoint: tried, .. } = &gone else { panic!("{gone:?}") };
     assert_eq!(*tried, endpoint);
 }
@@ -703,7 +712,8 @@ async fn a_shutdown_leaves_no_process_behind() {
     assert!(pids.iter().all(|pid| is_alive(*pid)));
     let endpoint = lab.lambda.endpoint().to_string();
     let caller = tokio::spawn(async move {
-        invoke_http(&endpoint, "plain", r#"{"do":"sleep","ms":3600000}"#.into()).await
+        invoke_http(&endpoint, "plain", r#"{"do":"sleep","ms":3600000}"#.into(), &InvokeOptions::default())
+            .await
     });
     eventually("it runs too", || {
         lab.printed(OutputStream::Platform).iter().filter(|line| line.starts_with("START")).count() == 5

@@ -43,7 +43,9 @@ impl Runs {
     /// A connection of the run closes.
     pub fn detach(&mut self, run: RunId, now: Instant) {
         if let Some(run) = self.alive.get_mut(&run) {
-            run.connections -= 1;
+            // A client that breaks the rules can end a run and start it again while it is connected. That harms its
+            // own run; a number below zero would harm all.
+            run.connections = run.connections.saturating_sub(1);
             run.last_seen = now;
         }
     }
@@ -96,6 +98,20 @@ mod tests {
         assert!(runs.expire(start + LEASE * 2 - Duration::from_millis(1)).is_empty());
         assert_eq!(runs.expire(start + LEASE * 2), [RUN]);
         assert!(!runs.attach(RUN));
+    }
+
+    #[test]
+    fn connections_from_before_a_second_start_do_not_count() {
+        let start = Instant::now();
+        let mut runs = Runs::new(LEASE);
+        runs.start(RUN, start);
+        assert!(runs.attach(RUN) && runs.attach(RUN) && runs.end(RUN));
+        runs.start(RUN, start);
+        assert!(runs.attach(RUN));
+        for _ in 0..3 {
+            runs.detach(RUN, start);
+        }
+        assert_eq!(runs.expire(start + LEASE), [RUN]);
     }
 
     #[test]

@@ -6,7 +6,10 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     process::{Child, Command, ExitCode, Stdio, Termination},
-    sync::{Arc, Mutex, OnceLock},
+    sync::{
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use crucial_runtime::{
@@ -78,9 +81,16 @@ fn client<R: Termination>(body: impl FnOnce() -> R) -> ExitCode {
     };
     run.clone().make_global();
     let result = catch_unwind(AssertUnwindSafe(|| body().report()));
+    while INTERRUPTED.load(Ordering::SeqCst) {
+        // Ending the run made what `main` waited for fail. How the program ends was decided before that.
+        std::thread::park();
+    }
     run.end();
     result.unwrap_or_else(|panic| resume_unwind(panic))
 }
+
+/// Ctrl-C ends this program.
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 /// Ctrl-C ends the run's function processes and its objects on the servers, then the program.
 fn end_at_interrupt(run: Arc<Run>) {
@@ -88,6 +98,9 @@ fn end_at_interrupt(run: Arc<Run>) {
         if tokio::signal::ctrl_c().await.is_ok() {
             // Ending the run blocks, and this is a thread that others need.
             std::thread::spawn(move || {
+                INTERRUPTED.store(true, Ordering::SeqCst);
+                // Threads that fail because the run ends have nothing to say to the person who ended it.
+                std::panic::set_hook(Box::new(|_| ()));
                 run.end();
                 // The status of a process that SIGINT has ended, as shells see it.
                 std::process::exit(130);

@@ -157,7 +157,7 @@ impl Raw {
         result
     }
 
-    /// Makes an ephemeral object of this type by its first constructor.
+    /// Makes an ephemeral object of this type by its first constructor, as call number 1.
     ///
     /// # Errors
     /// What the server says.
@@ -173,8 +173,7 @@ impl Raw {
         let create = Create { type_name, key, lifetime: Lifetime::Ephemeral, constructor: 0, args };
         codec::encode("a constructor call", &create, &mut encoded)?;
         let head = Head { operation: Operation::Create, object, tag, method: 0 };
-        // Far above the numbers that a test uses for calls.
-        self.ask(&head, 1000, &encoded).map(drop)
+        self.ask(&head, 1, &encoded).map(drop)
     }
 
     /// What the server says before it hangs up, if it says something.

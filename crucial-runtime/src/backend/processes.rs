@@ -66,7 +66,7 @@ impl Lambda {
     async fn invoke(&self, payload: Bytes, options: InvokeOptions) -> Result<Invocation, InvokeError> {
         match self {
             Lambda::Own(lambda) => lambda.invoke(payload, options).await,
-            Lambda::Elsewhere(endpoint) => invoke_http(endpoint, FUNCTION, payload).await,
+            Lambda::Elsewhere(endpoint) => invoke_http(endpoint, FUNCTION, payload, &options).await,
         }
     }
 }

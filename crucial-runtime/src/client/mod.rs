@@ -206,7 +206,11 @@ impl Dso for Remote {
         blocking::call(&self.link, request, decode)
     }
 
-    fn call_async(&self, request: OwnedRequest) -> BoxFuture<'static, Result<Vec<u8>>> {
+    fn call_async(&self, mut request: OwnedRequest) -> BoxFuture<'static, Result<Vec<u8>>> {
+        let size = request.buffer.len();
+        if let Err(error) = self.link.check_size(&request.borrow().name, size) {
+            return Box::pin(std::future::ready(Err(error)));
+        }
         self.shared.get_or_init(|| shared::Shared::new(&self.link)).call(request)
     }
 

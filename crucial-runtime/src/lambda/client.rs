@@ -13,7 +13,7 @@ use hyper_util::{
 
 use super::{
     error::InvokeError,
-    invocation::{FunctionError, Invocation},
+    invocation::{FunctionError, Invocation, InvokeOptions, MEMORY_HEADER, TIMEOUT_HEADER},
     log::read_report,
 };
 
@@ -27,20 +27,31 @@ static CLIENT: LazyLock<Client<HttpConnector, Full<Bytes>>> = LazyLock::new(|| {
 /// Runs a function through the Invoke API at `endpoint` and waits for its answer.
 ///
 /// `endpoint` is `host:port`, with or without `http://`; `function` is a name or an ARN. Requests aren't signed,
-/// so this is for the local service. Connections are kept and reused.
+/// so this is for the local service. Connections are kept and reused. Of the options, the limits are passed on: in
+/// headers of the local service's own, since Lambda's API has none for them.
 ///
 /// # Errors
 /// If the function was not run, or the service could not be reached ([`InvokeError::Transport`]).
-pub async fn invoke_http(endpoint: &str, function: &str, payload: Bytes) -> Result<Invocation, InvokeError> {
+pub async fn invoke_http(
+    endpoint: &str,
+    function: &str,
+    payload: Bytes,
+    options: &InvokeOptions,
+) -> Result<Invocation, InvokeError> {
     let failed = |message: String| InvokeError::Transport { endpoint: endpoint.to_owned(), message };
     let host = endpoint.strip_prefix("http://").unwrap_or(endpoint).trim_end_matches('/');
     // A colon is a separator in an ARN and data in a path.
     let function = function.replace('%', "%25").replace(':', "%3A").replace('/', "%2F").replace(' ', "%20");
-    let request = Request::post(format!("http://{host}/2015-03-31/functions/{function}/invocations"))
+    let mut request = Request::post(format!("http://{host}/2015-03-31/functions/{function}/invocations"))
         .header(CONTENT_TYPE, "application/json")
-        .header("x-amz-log-type", "Tail")
-        .body(Full::new(payload))
-        .map_err(|error| failed(error.to_string()))?;
+        .header("x-amz-log-type", "Tail");
+    if let Some(timeout) = options.timeout {
+        request = request.header(TIMEOUT_HEADER, u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
+    }
+    if let Some(memory) = options.memory {
+        request = request.header(MEMORY_HEADER, memory);
+    }
+    let request = request.body(Full::new(payload)).map_err(|error| failed(error.to_string()))?;
     let response = CLIENT.request(request).await.map_err(|error| failed(chain(&error)))?;
     let (parts, body) = response.into_parts();
     let body = body.collect().await.map_err(|error| failed(chain(&error)))?.to_bytes();

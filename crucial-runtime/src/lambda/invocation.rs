@@ -18,6 +18,11 @@ pub struct InvokeOptions {
     pub trace_id: Option<String>,
 }
 
+/// The header with [`InvokeOptions::timeout`] in milliseconds.
+pub(crate) const TIMEOUT_HEADER: &str = "x-crucial-timeout-ms";
+/// The header with [`InvokeOptions::memory`].
+pub(crate) const MEMORY_HEADER: &str = "x-crucial-memory-mb";
+
 /// The outcome of an invocation that reached the function.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Invocation {

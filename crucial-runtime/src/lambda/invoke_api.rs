@@ -1,6 +1,6 @@
 //! The Invoke API, for clients of any language.
 
-use std::rc::Rc;
+use std::{rc::Rc, time::Duration};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
@@ -15,7 +15,7 @@ use super::{
     error::InvokeError,
     function::VERSION,
     http::{Body, Reply, json, read},
-    invocation::InvokeOptions,
+    invocation::{InvokeOptions, MEMORY_HEADER, TIMEOUT_HEADER},
     service::{Service, payload_limit, prepare},
 };
 
@@ -127,7 +127,16 @@ fn parameters(
     };
     let client_context = text("x-amz-client-context").map(client_context).transpose()?;
     let trace_id = text("x-amzn-trace-id").map(str::to_owned);
-    Ok((kind, InvokeOptions { client_context, trace_id, ..InvokeOptions::default() }, wants_log))
+    let number = |name| match text(name).map(str::parse::<u64>) {
+        None => Ok(None),
+        Some(Ok(number)) => Ok(Some(number)),
+        Some(Err(error)) => {
+            Err(InvokeError::InvalidParameterValue { message: format!("header {name}: {error}") })
+        }
+    };
+    let timeout = number(TIMEOUT_HEADER)?.map(Duration::from_millis);
+    let memory = number(MEMORY_HEADER)?;
+    Ok((kind, InvokeOptions { timeout, memory, client_context, trace_id }, wants_log))
 }
 
 fn client_context(base64: &str) -> Result<String, InvokeError> {
