@@ -85,6 +85,8 @@ impl ServerProcess {
         let mut child = Command::new(program)
             .args(["crucial", "serve", "--listen", address])
             .env("CRUCIAL_LOG", "error")
+            // Nobody reads its standard error before it ends, so it must not fill the pipe.
+            .env("RUST_BACKTRACE", "0")
             .envs(settings.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
