@@ -16,7 +16,7 @@ use crucial::{
     test, thread,
 };
 use serde::{Deserialize, Serialize};
-use tests::{assert_says, eventually, in_time, objects::Tally, panic_of};
+use tests::{eventually, in_time, objects::Tally};
 
 macro_rules! check_int {
     ($($atomic:ident $int:ident)*) => {$({
