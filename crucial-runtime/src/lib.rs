@@ -3,7 +3,7 @@
 //! Programs use the `crucial` crate; this one is its machinery:
 //!
 //! - [`object`]: the object trait and the registry of shared types,
-//! - [`reference`]: object references, keys and the handles' common trait,
+//! - [`mod@reference`]: object references, keys and the handles' common trait,
 //! - [`function`] and [`task`]: the registry of cloud functions and the work they describe,
 //! - [`backend`]: where cloud threads run; [`lambda`] is the local Lambda service of the process back end,
 //! - [`wire`] and [`client`]: the data plane's protocol and its client side,

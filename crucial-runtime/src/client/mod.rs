@@ -1,7 +1,7 @@
 //! The data plane's client side: a run's DSO layer on a server.
 //!
-//! Blocking calls are written and read by the calling thread on its own connection ([`blocking`]); async calls share
-//! a connection ([`shared`]). Both follow the same rule when a connection breaks ([`Remote::greet`]): connect again
+//! Blocking calls are written and read by the calling thread on its own connection (`blocking`); async calls share
+//! a connection (`shared`). Both follow the same rule when a connection breaks (`Remote::greet`): connect again
 //! within [`Config::connect_timeout`], resume the session, send the unanswered requests again.
 
 mod blocking;

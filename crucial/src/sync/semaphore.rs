@@ -38,7 +38,7 @@ impl Semaphore {
     }
 
     /// Waits for `n` permits and takes them, without a guard that gives them back: give them back with
-    /// [`add_permits`](Semaphore::add_permits).
+    /// [`add_permits`](Self::add_permits).
     #[when(self.permits >= n)]
     pub fn take(&mut self, n: usize) {
         self.permits -= n;
