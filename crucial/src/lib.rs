@@ -176,6 +176,7 @@ pub mod thread;
 
 mod cli;
 mod entry;
+mod typed;
 
 /// The README's programs compile and run.
 #[cfg(doctest)]

@@ -1,28 +1,11 @@
-use std::{borrow::Borrow, collections::HashMap as Map, fmt, hash::Hash, marker::PhantomData};
+use std::{borrow::Borrow, collections::HashMap as Map, hash::Hash};
 
-use crucial_runtime::codec;
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{Shared, shared};
-
-/// Encoded bytes: of a key or of a value.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[doc(hidden)]
-pub struct Blob(#[serde(with = "crate::bulk")] Vec<u8>);
-
-impl Blob {
-    #[track_caller]
-    fn of<T: Serialize + ?Sized>(value: &T) -> Self {
-        let mut bytes = Vec::new();
-        codec::encode("an element of a map", value, &mut bytes).unwrap_or_else(|error| panic!("{error}"));
-        Blob(bytes)
-    }
-
-    #[track_caller]
-    fn to<T: DeserializeOwned>(&self) -> T {
-        codec::decode("an element of a map", &self.0).unwrap_or_else(|error| panic!("{error}"))
-    }
-}
+use crate::{
+    shared,
+    typed::{Blob, typed},
+};
 
 /// A map of encoded keys and values: a server can't know every type that a program puts into maps, so it holds
 /// bytes, and the handle knows the types.
@@ -95,80 +78,30 @@ impl RawHashMap {
     }
 }
 
-/// A hash map that cloud threads share. Follows [`std::collections::HashMap`].
-///
-/// Methods take `&self` and return owned values: the map is on a server, and each method is one call. Two keys are
-/// the same if they are encoded to the same bytes, which they are if they are equal, unless a key holds an unordered
-/// collection itself.
-///
-/// ```
-/// use crucial::collections::HashMap;
-///
-/// let ages = HashMap::new();
-/// ages.insert("Ada".to_owned(), 36);
-/// assert_eq!(ages.get("Ada"), Some(36));
-/// assert_eq!(ages.insert("Ada".to_owned(), 37), Some(36));
-/// ```
-pub struct HashMap<K, V> {
-    raw: RawHashMap,
-    types: PhantomData<fn() -> (K, V)>,
-}
-
-impl<K, V> Clone for HashMap<K, V> {
-    fn clone(&self) -> Self {
-        HashMap::over(self.raw.clone())
-    }
-}
-
-impl<K, V> fmt::Debug for HashMap<K, V> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.raw.fmt(f)
-    }
-}
-
-impl<K, V> PartialEq for HashMap<K, V> {
-    /// Whether both are the same object.
-    fn eq(&self, other: &Self) -> bool {
-        self.raw == other.raw
-    }
-}
-
-impl<K, V> Eq for HashMap<K, V> {}
-
-impl<K, V> Serialize for HashMap<K, V> {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.raw.serialize(serializer)
-    }
-}
-
-impl<'de, K, V> Deserialize<'de> for HashMap<K, V> {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        RawHashMap::deserialize(deserializer).map(HashMap::over)
-    }
-}
-
-impl<K: 'static, V: 'static> Shared for HashMap<K, V> {
-    type Handle = RawHashMap;
-    fn handle(&self) -> &RawHashMap {
-        &self.raw
-    }
+typed! {
+    /// A hash map that cloud threads share. Follows [`std::collections::HashMap`].
+    ///
+    /// Methods take `&self` and return owned values: the map is on a server, and each method is one call. Two keys are
+    /// the same if they are encoded to the same bytes, which they are if they are equal, unless a key holds an unordered
+    /// collection itself.
+    ///
+    /// ```
+    /// use crucial::collections::HashMap;
+    ///
+    /// let ages = HashMap::new();
+    /// ages.insert("Ada".to_owned(), 36);
+    /// assert_eq!(ages.get("Ada"), Some(36));
+    /// assert_eq!(ages.insert("Ada".to_owned(), 37), Some(36));
+    /// ```
+    pub struct HashMap<K, V>(RawHashMap), at NamedHashMap(__RawHashMapAt);
 }
 
 impl<K, V> HashMap<K, V> {
-    fn over(raw: RawHashMap) -> Self {
-        HashMap { raw, types: PhantomData }
-    }
-
     /// A new, empty map.
     #[must_use]
     #[track_caller]
     pub fn new() -> Self {
         HashMap::over(RawHashMap::new())
-    }
-
-    /// The map with this key; its constructor follows: `HashMap::at("ages").new()`.
-    pub fn at(key: impl Into<String>) -> NamedHashMap<K, V> {
-        NamedHashMap { named: RawHashMap::at(key), types: PhantomData }
     }
 
     /// How many entries there are.
@@ -266,31 +199,12 @@ impl<K: Serialize + DeserializeOwned, V: Serialize + DeserializeOwned> HashMap<K
     }
 }
 
-/// The start of a named map: see [`HashMap::at`].
-#[derive(Debug)]
-pub struct NamedHashMap<K, V> {
-    named: __RawHashMapAt,
-    types: PhantomData<fn() -> (K, V)>,
-}
-
 impl<K, V> NamedHashMap<K, V> {
-    /// Lives until it is removed, and is shared by all runs.
-    #[must_use]
-    pub fn persistent(self) -> Self {
-        NamedHashMap { named: self.named.persistent(), ..self }
-    }
-
-    #[doc(hidden)]
-    #[must_use]
-    pub fn __lazy(self) -> Self {
-        NamedHashMap { named: self.named.__lazy(), ..self }
-    }
-
     /// The map that has this key, or a new, empty one.
     #[expect(clippy::new_ret_no_self, reason = "the end of the chain `at(key).new()`")]
     #[must_use]
     #[track_caller]
     pub fn new(self) -> HashMap<K, V> {
-        HashMap::over(self.named.new())
+        self.build(|named| named.new())
     }
 }

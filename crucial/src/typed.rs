@@ -1,0 +1,124 @@
+//! Generic handles over objects that hold encoded bytes.
+//!
+//! A server knows the types that a program registers, and it can't know every `K` and `V` that a program puts into a
+//! `HashMap<K, V>`. So the object on the server holds [`Blob`]s, and the handle of the program knows the types.
+
+use crucial_runtime::codec;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+/// An encoded value: an element of a collection, the content of a mutex, a message.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[doc(hidden)]
+pub struct Blob(#[serde(with = "crate::bulk")] Vec<u8>);
+
+impl Blob {
+    #[track_caller]
+    pub(crate) fn of<T: Serialize + ?Sized>(value: &T) -> Self {
+        let mut bytes = Vec::new();
+        codec::encode("an element", value, &mut bytes).unwrap_or_else(|error| panic!("{error}"));
+        Blob(bytes)
+    }
+
+    #[track_caller]
+    pub(crate) fn to<T: DeserializeOwned>(&self) -> T {
+        codec::decode("an element", &self.0).unwrap_or_else(|error| panic!("{error}"))
+    }
+}
+
+/// Defines the handle `$name<..>` over the handle `$raw` of an object that holds [`Blob`]s, and `$named`, with which
+/// the chain `$name::at(key)` starts. The constructors at both are for the caller to write, with `over` and `build`.
+macro_rules! typed {
+    (
+        $(#[$meta:meta])*
+        pub struct $name:ident<$($param:ident),+>($raw:ident), at $named:ident($raw_at:ident);
+    ) => {
+        $(#[$meta])*
+        pub struct $name<$($param),+> {
+            raw: $raw,
+            types: ::std::marker::PhantomData<fn() -> ($($param,)+)>,
+        }
+
+        impl<$($param),+> Clone for $name<$($param),+> {
+            fn clone(&self) -> Self {
+                $name::over(self.raw.clone())
+            }
+        }
+
+        impl<$($param),+> ::std::fmt::Debug for $name<$($param),+> {
+            fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+                self.raw.fmt(f)
+            }
+        }
+
+        impl<$($param),+> PartialEq for $name<$($param),+> {
+            /// Whether both are the same object.
+            fn eq(&self, other: &Self) -> bool {
+                self.raw == other.raw
+            }
+        }
+
+        impl<$($param),+> Eq for $name<$($param),+> {}
+
+        impl<$($param),+> ::serde::Serialize for $name<$($param),+> {
+            fn serialize<Serializer_: ::serde::Serializer>(
+                &self,
+                serializer: Serializer_,
+            ) -> Result<Serializer_::Ok, Serializer_::Error> {
+                self.raw.serialize(serializer)
+            }
+        }
+
+        impl<'de, $($param),+> ::serde::Deserialize<'de> for $name<$($param),+> {
+            fn deserialize<Deserializer_: ::serde::Deserializer<'de>>(
+                deserializer: Deserializer_,
+            ) -> Result<Self, Deserializer_::Error> {
+                <$raw as ::serde::Deserialize>::deserialize(deserializer).map($name::over)
+            }
+        }
+
+        impl<$($param: 'static),+> $crate::Shared for $name<$($param),+> {
+            type Handle = $raw;
+            fn handle(&self) -> &$raw {
+                &self.raw
+            }
+        }
+
+        impl<$($param),+> $name<$($param),+> {
+            fn over(raw: $raw) -> Self {
+                $name { raw, types: ::std::marker::PhantomData }
+            }
+
+            /// The object with this key; the constructor follows: `at("key").new(..)`.
+            pub fn at(key: impl Into<String>) -> $named<$($param),+> {
+                $named { named: $raw::at(key), types: ::std::marker::PhantomData }
+            }
+        }
+
+        #[doc = concat!("The start of a named object: see [`", stringify!($name), "::at`].")]
+        #[derive(Debug)]
+        pub struct $named<$($param),+> {
+            named: $raw_at,
+            types: ::std::marker::PhantomData<fn() -> ($($param,)+)>,
+        }
+
+        impl<$($param),+> $named<$($param),+> {
+            /// Lives until it is removed, and is shared by all runs.
+            #[must_use]
+            pub fn persistent(self) -> Self {
+                $named { named: self.named.persistent(), ..self }
+            }
+
+            #[doc(hidden)]
+            #[must_use]
+            pub fn __lazy(self) -> Self {
+                $named { named: self.named.__lazy(), ..self }
+            }
+
+            #[track_caller]
+            fn build(self, construct: impl FnOnce($raw_at) -> $raw) -> $name<$($param),+> {
+                $name::over(construct(self.named))
+            }
+        }
+    };
+}
+pub(crate) use typed;
