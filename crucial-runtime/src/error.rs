@@ -80,6 +80,26 @@ pub enum Error {
         /// The function's name.
         name: String,
     },
+    /// The server's program has no such shared function.
+    #[error(
+        "the server knows no shared function `{name}`; it has {known}. If the function is in a library crate, make \
+         sure that the program links it: `use that_crate as _;`"
+    )]
+    UnknownSharedFn {
+        /// The function's name.
+        name: String,
+        /// The functions that are registered.
+        known: String,
+    },
+    /// Client and server were built from different definitions of a shared function.
+    #[error(
+        "shared function `{name}` differs between this program and the server: redeploy, so that both run the same \
+         build"
+    )]
+    SharedFnDiffers {
+        /// The function's name.
+        name: String,
+    },
     /// A cloud function panicked.
     #[error("cloud function `{function}` panicked (attempt {attempt}): {message}")]
     FunctionPanicked {

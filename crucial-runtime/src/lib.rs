@@ -5,6 +5,7 @@
 //! - [`object`]: the object trait and the registry of shared types,
 //! - [`mod@reference`]: object references, keys and the handles' common trait,
 //! - [`function`] and [`task`]: the registry of cloud functions and the work they describe,
+//! - [`shared_fn`]: the registry of the functions that servers apply to values; [`ordered`] encodes keys in order,
 //! - [`backend`]: where cloud threads run; [`lambda`] is the local Lambda service of the process back end,
 //! - [`wire`] and [`client`]: the data plane's protocol and its client side,
 //! - [`run`]: one execution of a program, which ties these together,
@@ -24,8 +25,10 @@ pub mod id;
 #[cfg(feature = "processes")]
 pub mod lambda;
 pub mod object;
+pub mod ordered;
 pub mod reference;
 pub mod run;
+pub mod shared_fn;
 pub mod support;
 pub mod task;
 pub mod wire;

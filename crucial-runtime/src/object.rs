@@ -242,5 +242,6 @@ pub fn check_registry() -> Result<()> {
             });
         }
     }
+    crate::shared_fn::check_registry()?;
     crate::function::check_registry()
 }

@@ -14,6 +14,7 @@ pub use crate::{
     object::{Access, MethodInfo, Methods, SharedType, StaticInfo, TypeInfo},
     reference::{Named, ObjectRef, Shared, Static},
     run::block_on,
+    shared_fn::{Apply, Format, Function, SharedFnInfo, replace},
     task::Task,
 };
 pub use inventory;
@@ -87,12 +88,17 @@ pub trait TakenData<'a> {
     type Value;
     /// See [`Taken`].
     fn decode(self, what: &str, bytes: &'a [u8]) -> Result<Self::Value>;
+    /// As [`decode`](TakenData::decode), of a value that may be encoded in another way.
+    fn decode_in(self, format: Format, what: &str, bytes: &'a [u8]) -> Result<Self::Value>;
 }
 
 impl<'a, T: serde::Deserialize<'a>> TakenData<'a> for Taken<T> {
     type Value = T;
     fn decode(self, what: &str, bytes: &'a [u8]) -> Result<T> {
         decode(what, bytes)
+    }
+    fn decode_in(self, format: Format, what: &str, bytes: &'a [u8]) -> Result<T> {
+        format.decode(what, bytes)
     }
 }
 
@@ -102,12 +108,17 @@ pub trait TakenOther {
     type Value;
     /// See [`Taken`].
     fn decode(self, what: &str, bytes: &[u8]) -> Result<Self::Value>;
+    /// See [`Taken`].
+    fn decode_in(self, format: Format, what: &str, bytes: &[u8]) -> Result<Self::Value>;
 }
 
 impl<T> TakenOther for &Taken<T> {
     type Value = T;
     fn decode(self, what: &str, _: &[u8]) -> Result<T> {
         Err(Error::Decode { what: what.to_owned(), reason: "the type is no data".to_owned() })
+    }
+    fn decode_in(self, _: Format, what: &str, bytes: &[u8]) -> Result<T> {
+        self.decode(what, bytes)
     }
 }
 
