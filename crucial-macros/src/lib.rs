@@ -12,7 +12,8 @@ mod text;
 
 use proc_macro::TokenStream;
 
-/// Shares a struct, its impl block, or a static, so that all threads of a program see one object, wherever they run.
+/// Shares a struct, its impl block, a static, or a function that servers apply to values, so that all threads of a
+/// program see the same, wherever they run.
 ///
 /// ```ignore
 /// use crucial::{cloud_fn, shared};
@@ -123,6 +124,38 @@ use proc_macro::TokenStream;
 ///
 /// The object's key is the path of the static, and it is made on first use by the constructor call that initializes
 /// the static. Options: `key = "hits"` for another key, and `persistent`.
+///
+/// # On a function
+///
+/// A collection's methods take shared functions where those of std take closures: the function runs on the server,
+/// where the values are, and nobody sees a value half changed.
+///
+/// ```ignore
+/// use crucial::{collections::HashMap, shared};
+///
+/// #[shared]
+/// fn add(total: &mut u64, by: u64) {
+///     *total += by;
+/// }
+///
+/// let hits: HashMap<String, u64> = HashMap::new();
+/// hits.merge("home".to_owned(), 1, add);
+/// hits.merge("home".to_owned(), 1, add);
+/// assert_eq!(hits.get("home"), Some(2));
+///
+/// let mut local = 1;
+/// add(&mut local, 1); // runs here
+/// ```
+///
+/// - The first argument is the value, which stays on its server: `&mut T` to change it, `&T` to look at it.
+/// - The others travel. An argument may be a reference as a whole (`&str`, `&[T]`, `&T`): callers give the owned value
+///   (`String`, `Vec<T>`, `T`), which is lent to the body. Several arguments are given as a tuple, none as `()`.
+/// - The result travels back.
+/// - The name becomes a constant, a [`Function`](../crucial/struct.Function.html), so that a closure, or a function
+///   without the attribute, doesn't compile. The server finds the function by its path, so it is no method, has no type
+///   parameters and captures nothing; it isn't `async`.
+/// - It has to be deterministic, and a panic in it is a panic in the collection's method: it poisons the collection if
+///   the method is one that changes it.
 #[proc_macro_attribute]
 pub fn shared(options: TokenStream, item: TokenStream) -> TokenStream {
     expand::shared(options.into(), item.into()).into()

@@ -54,13 +54,15 @@
 //! thread; [`Task::here`] runs it on this thread. Arguments and results are copied, so their types implement serde's
 //! traits. `#[cloud_fn(retries = 3, timeout = "30s", memory = "512MB")]` sets limits.
 //!
-//! **[`#[shared]`](shared)** goes on three things.
+//! **[`#[shared]`](shared)** goes on four things.
 //!
 //! - *A struct and its impl block.* The fields move to a server, and the name becomes a handle: small, [`Clone`],
 //!   [`Send`], and able to travel as an argument of a cloud function or inside another object. Public methods become
 //!   calls. A method with `&self` is a read and may run in parallel with others; one with `&mut self` is a write and
 //!   runs alone.
 //! - *A static.* It names one object that all threads share, which is made on first use.
+//! - *A function* whose first argument is a `&mut T` or `&T`. [Collections](collections) take it where those of std
+//!   take a closure, and the server applies it to its values: see [`Function`].
 //!
 //! ```
 //! use crucial::{cloud_fn, shared, thread};
@@ -167,6 +169,7 @@ pub use crucial_runtime::{
     error::{Error, Result},
     reference::{Shared, Static},
     run,
+    shared_fn::{Function, Inspect, Update},
     task::Task,
 };
 

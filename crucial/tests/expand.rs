@@ -4,5 +4,7 @@
 mod functions;
 #[path = "expand/objects.rs"]
 mod objects;
+#[path = "expand/shared_fns.rs"]
+mod shared_fns;
 #[path = "expand/statics.rs"]
 mod statics;

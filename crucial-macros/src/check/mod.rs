@@ -2,6 +2,7 @@
 
 mod cloud_fn;
 mod entry;
+mod shared_fn;
 mod shared_impl;
 mod shared_struct;
 mod signature;
@@ -10,5 +11,6 @@ mod types;
 
 pub use cloud_fn::cloud_fn;
 pub use entry::entry;
+pub use shared_fn::shared_fn;
 pub use shared_impl::shared_impl;
 pub use shared_struct::shared_struct;

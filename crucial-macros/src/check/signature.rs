@@ -15,6 +15,7 @@ pub enum Kind {
     Method,
     Constructor,
     CloudFn,
+    SharedFn,
 }
 
 impl Kind {
@@ -23,6 +24,7 @@ impl Kind {
             Kind::Method => "a method of a shared object",
             Kind::Constructor => "a constructor of a shared object",
             Kind::CloudFn => "a cloud function",
+            Kind::SharedFn => "a shared function",
         }
     }
 }
@@ -60,13 +62,13 @@ fn modifiers(sig: &Signature, kind: Kind, errors: &mut Errors) -> bool {
     let name = kind.name();
     let mut found: Vec<(&dyn ToTokens, String)> = Vec::new();
     if let (Some(token), true) = (&sig.asyncness, kind != Kind::CloudFn) {
-        found.push((
-            token,
-            format!(
-                "{name} can't be `async`: it runs on the server from start to end. Remove `async`; a caller awaits it \
-                 with `.remote()`, and `#[when(..)]` makes it wait for a condition"
-            ),
-        ));
+        let remedy = match kind {
+            Kind::SharedFn => "Remove `async`, and take what it waits for as an argument",
+            _ => {
+                "Remove `async`; a caller awaits it with `.remote()`, and `#[when(..)]` makes it wait for a condition"
+            }
+        };
+        found.push((token, format!("{name} can't be `async`: it runs on the server from start to end. {remedy}")));
     }
     if let (Some(token), Kind::CloudFn) = (&sig.constness, kind) {
         found.push((
@@ -107,7 +109,7 @@ fn generics(sig: &Signature, kind: Kind, errors: &mut Errors) -> bool {
             ),
             GenericParam::Type(_) | GenericParam::Const(_) => {
                 let remedy = match kind {
-                    Kind::CloudFn => {
+                    Kind::CloudFn | Kind::SharedFn => {
                         "Write one function for each type, each calling a generic one, or take an enum"
                     }
                     Kind::Method | Kind::Constructor => {
@@ -125,7 +127,7 @@ fn generics(sig: &Signature, kind: Kind, errors: &mut Errors) -> bool {
         && sig.generics.params.is_empty()
     {
         let remedy = match kind {
-            Kind::CloudFn => "Remove the `where` clause",
+            Kind::CloudFn | Kind::SharedFn => "Remove the `where` clause",
             Kind::Method | Kind::Constructor => "Move the `where` clause to the impl block",
         };
         errors.on(wheres, format!("{name} is there for all callers. {remedy}"));

@@ -14,6 +14,8 @@ pub enum Place {
     Argument,
     Result,
     Field,
+    /// The value that a shared function is applied to.
+    Target,
 }
 
 /// Checks a type. `own_name` is what means the state in a shared impl block, beside `Self`.
@@ -61,6 +63,7 @@ impl Checker<'_> {
             Place::Argument => "an argument",
             Place::Result => "a result",
             Place::Field => "a field of a shared struct",
+            Place::Target => "the value that a shared function is applied to",
         }
     }
 }
@@ -79,6 +82,10 @@ impl<'ast> Visit<'ast> for Checker<'_> {
             (Place::Result, Some(_)) => {
                 "a result can't be a `&mut`: the state stays on its server. Return a copy, or make the change in a \
                  method of its own"
+            }
+            (Place::Target, _) => {
+                "the value that a shared function is applied to is owned by its collection: a reference can't be in it. \
+                 Use an owned type here, like `String` or `Vec`"
             }
             (Place::Field, _) => {
                 "a field of a shared struct can't be a reference: the state lives on its server. Use an owned type, \

@@ -3,6 +3,7 @@
 mod cloud_fn;
 mod entry;
 mod plain;
+mod shared_fn;
 mod shared_impl;
 mod shared_static;
 mod shared_struct;
@@ -13,7 +14,7 @@ use syn::{Item, ItemFn};
 
 use crate::{check, errors::Errors, parse};
 
-/// `#[shared]` on a struct, an impl block or a static.
+/// `#[shared]` on a struct, an impl block, a static or a function.
 pub fn shared(options: TokenStream, item: TokenStream) -> TokenStream {
     with_errors(item, |item, errors| match item {
         Item::Struct(item) => {
@@ -28,6 +29,11 @@ pub fn shared(options: TokenStream, item: TokenStream) -> TokenStream {
             }
             None => plain::item(Item::Impl(item)),
         },
+        Item::Fn(item) => {
+            let parsed = parse::shared_fn::parse(options, item.clone(), errors);
+            let sound = check::shared_fn(&parsed, errors);
+            if sound { shared_fn::expand(&parsed) } else { plain::item(Item::Fn(item)) }
+        }
         Item::Static(item) => shared_static::expand(&parse::shared_static::parse(options, item, errors)),
         item => {
             errors.on(what(&item), refusal(&item));
@@ -63,16 +69,12 @@ fn refusal(item: &Item) -> &'static str {
             "`#[shared]` goes on a struct: a union can't travel, because nobody knows which of its fields is set. Use an \
              enum, in a field of a shared struct"
         }
-        Item::Fn(_) => {
-            "`#[shared]` goes on a struct, on its impl block, and on a static. A function that runs in a cloud thread \
-             has `#[cloud_fn]`; a method is shared by `#[shared]` on its impl block"
-        }
         Item::Const(_) => "`#[shared]` goes on a `static`: a constant is copied to wherever it is used",
         Item::Trait(_) => {
-            "`#[shared]` goes on a struct, on its impl block, and on a static: what users write is what they call, so \
-             there is no trait to annotate"
+            "`#[shared]` goes on a struct, on its impl block, on a static, and on a function: what users write is what \
+             they call, so there is no trait to annotate"
         }
-        _ => "`#[shared]` goes on a struct, on its impl block, and on a static",
+        _ => "`#[shared]` goes on a struct, on its impl block, on a static, and on a function",
     }
 }
 

@@ -3,6 +3,7 @@
 mod attrs;
 mod cloud_fn;
 mod entry;
+mod shared_fn;
 mod shared_impl;
 mod shared_static;
 mod shared_struct;
@@ -11,7 +12,8 @@ mod value;
 pub use attrs::Attrs;
 pub use cloud_fn::{CloudFn, FnOptions};
 pub use entry::{Entry, Mode};
+pub use shared_fn::{SharedFn, Target};
 pub use shared_impl::{Access, Constructor, Method, Receiver, SharedImpl, Then, args, mentions_arg};
 pub use shared_static::{Initializer, SharedStatic};
 pub use shared_struct::{Field, SharedStruct};
-pub use value::{Arg, Output, Param, is_block};
+pub use value::{Arg, ArgKind, Output, Param, is_block, peel};

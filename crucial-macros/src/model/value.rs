@@ -162,7 +162,7 @@ impl Output {
 }
 
 /// The type behind parentheses and the invisible groups that `macro_rules!` leaves.
-fn peel(ty: &Type) -> &Type {
+pub fn peel(ty: &Type) -> &Type {
     match ty {
         Type::Group(group) => peel(&group.elem),
         Type::Paren(paren) => peel(&paren.elem),

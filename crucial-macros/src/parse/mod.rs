@@ -4,6 +4,7 @@ pub mod cloud_fn;
 pub mod entry;
 pub mod options;
 pub mod params;
+pub mod shared_fn;
 pub mod shared_impl;
 pub mod shared_static;
 pub mod shared_struct;

@@ -1,0 +1,35 @@
+//! `#[shared] fn`.
+
+use proc_macro2::TokenStream;
+use syn::{FnArg, ItemFn, Type};
+
+use super::{options, params};
+use crate::{
+    errors::Errors,
+    model::{Attrs, Output, SharedFn, Target, peel},
+};
+
+pub fn parse(options: TokenStream, mut item: ItemFn, errors: &mut Errors) -> SharedFn {
+    for option in options::parse(options, errors) {
+        errors.unknown_option(&option.name, "#[shared]", &[]);
+    }
+    let attrs = std::mem::take(&mut item.attrs);
+    let face = ["doc", "deprecated"];
+    SharedFn {
+        attrs: Attrs {
+            face: attrs.iter().filter(|a| face.iter().any(|name| a.path().is_ident(name))).cloned().collect(),
+            cfg: Attrs::new(&attrs).cfg,
+        },
+        body: attrs.into_iter().filter(|a| !face.iter().any(|name| a.path().is_ident(name))).collect(),
+        target: item.sig.inputs.first().and_then(target),
+        params: params::parse(item.sig.inputs.iter().skip(1), false),
+        output: Output::new(&item.sig.output),
+        item,
+    }
+}
+
+fn target(input: &FnArg) -> Option<Target> {
+    let FnArg::Typed(typed) = input else { return None };
+    let Type::Reference(reference) = peel(&typed.ty) else { return None };
+    Some(Target { mutability: reference.mutability, ty: (*reference.elem).clone() })
+}
