@@ -183,7 +183,13 @@ impl ser::Serializer for &mut Encoder {
         Ok(self)
     }
 
-    fn serialize_tuple_variant(self, _: &'static str, index: u32, _: &'static str, _: usize) -> Outcome<Self> {
+    fn serialize_tuple_variant(
+        self,
+        _: &'static str,
+        index: u32,
+        _: &'static str,
+        _: usize,
+    ) -> Outcome<Self> {
         self.put(index.to_be_bytes())?;
         Ok(self)
     }
@@ -196,7 +202,13 @@ impl ser::Serializer for &mut Encoder {
         Ok(self)
     }
 
-    fn serialize_struct_variant(self, _: &'static str, index: u32, _: &'static str, _: usize) -> Outcome<Self> {
+    fn serialize_struct_variant(
+        self,
+        _: &'static str,
+        index: u32,
+        _: &'static str,
+        _: usize,
+    ) -> Outcome<Self> {
         self.put(index.to_be_bytes())?;
         Ok(self)
     }
@@ -566,10 +578,20 @@ mod tests {
         check(&[i8::MIN, -1, 0, 1, i8::MAX]);
         check(&[false, true]);
         check(&['\0', 'a', 'ß', '\u{10_ffff}']);
-        check(&["", "\0", "\0\0", "\0a", "\u{1}", "a", "a\0", "a\0b", "a\u{1}", "aa", "b", "ä"].map(String::from));
+        check(
+            &["", "\0", "\0\0", "\0a", "\u{1}", "a", "a\0", "a\0b", "a\u{1}", "aa", "b", "ä"]
+                .map(String::from),
+        );
         check(&[None, Some(String::new()), Some("\0".to_owned()), Some("a".to_owned())]);
         check(&[None, Some(None), Some(Some(-1)), Some(Some(1))]);
-        check(&[vec![], vec![vec![]], vec![vec![0]], vec![vec![0], vec![]], vec![vec![0, 0]], vec![vec![1u8]]]);
+        check(&[
+            vec![],
+            vec![vec![]],
+            vec![vec![0]],
+            vec![vec![0], vec![]],
+            vec![vec![0, 0]],
+            vec![vec![1u8]],
+        ]);
         check(&[vec![(); 0], vec![(); 1], vec![(); 2]]);
         check(&[("a".to_owned(), 1), ("a".to_owned(), 2), ("a\0".to_owned(), 0), ("b".to_owned(), 0)]);
         check(&[[0u16, 1], [0, 256], [1, 0]]);
@@ -604,8 +626,18 @@ mod tests {
 
     #[test]
     fn floats_are_totally_ordered() {
-        let values =
-            [-f64::NAN, f64::NEG_INFINITY, -1.5, -f64::MIN_POSITIVE, -0.0, 0.0, 1e-300, 1.5, f64::INFINITY, f64::NAN];
+        let values = [
+            -f64::NAN,
+            f64::NEG_INFINITY,
+            -1.5,
+            -f64::MIN_POSITIVE,
+            -0.0,
+            0.0,
+            1e-300,
+            1.5,
+            f64::INFINITY,
+            f64::NAN,
+        ];
         for a in values {
             let bytes = encode("a value", &a).unwrap();
             assert_eq!(decode::<f64>("a value", &bytes).unwrap().to_bits(), a.to_bits());

@@ -80,13 +80,14 @@ pub fn lookup(name: &str, fingerprint: u64) -> Result<&'static SharedFnInfo> {
 }
 
 pub(crate) fn check_registry() -> Result<()> {
-    let double =
-        inventory::iter::<SharedFnInfo>.into_iter().find(|f| !std::ptr::eq(*f, functions()[f.name]));
+    let double = inventory::iter::<SharedFnInfo>.into_iter().find(|f| !std::ptr::eq(*f, functions()[f.name]));
     double.map_or(Ok(()), |f| {
         Err(Error::Registry {
             reason: format!(
                 "two shared functions have the name `{}` ({} and {}): rename one of them",
-                f.name, functions()[f.name].place, f.place
+                f.name,
+                functions()[f.name].place,
+                f.place
             ),
         })
     })

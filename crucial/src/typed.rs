@@ -3,7 +3,10 @@
 //! A server knows the types that a program registers, and it can't know every `K` and `V` that a program puts into a
 //! `HashMap<K, V>`. So the object on the server holds [`Blob`]s, and the handle of the program knows the types.
 
-use crucial_runtime::codec;
+use crucial_runtime::{
+    codec, ordered,
+    shared_fn::{Format, Invocation, Update},
+};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// An encoded value: an element of a collection, the content of a mutex, a message.
@@ -21,8 +24,48 @@ impl Blob {
 
     #[track_caller]
     pub(crate) fn to<T: DeserializeOwned>(&self) -> T {
-        codec::decode("an element", &self.0).unwrap_or_else(|error| panic!("{error}"))
+        self.to_in(Format::Plain)
     }
+
+    /// The key of a collection that encodes its keys in this way.
+    #[track_caller]
+    pub(crate) fn key<T: Serialize + ?Sized>(format: Format, key: &T) -> Self {
+        match format {
+            Format::Plain => Blob::of(key),
+            Format::Ordered => Blob(ordered::encode("a key", key).unwrap_or_else(|error| panic!("{error}"))),
+        }
+    }
+
+    #[track_caller]
+    pub(crate) fn to_in<T: DeserializeOwned>(&self, format: Format) -> T {
+        format.decode("an element", &self.0).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    pub(crate) fn bytes_mut(&mut self) -> &mut Vec<u8> {
+        &mut self.0
+    }
+}
+
+impl From<Vec<u8>> for Blob {
+    fn from(bytes: Vec<u8>) -> Self {
+        Blob(bytes)
+    }
+}
+
+/// The result of a call that may fail on the server without a panic there.
+#[track_caller]
+pub(crate) fn done<T>(result: crate::Result<T>) -> T {
+    result.unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// A function and its argument, encoded for a server.
+#[track_caller]
+pub(crate) fn invocation<T, F: Update<T>>(f: F, arg: &F::Arg) -> Invocation {
+    done(Invocation::new(f, arg))
 }
 
 /// Defines the handle `$name<..>` over the handle `$raw` of an object that holds [`Blob`]s, and `$named`, with which

@@ -47,6 +47,9 @@ fn target(function: &SharedFn, errors: &mut Errors) -> bool {
         Type::Slice(_) => "`Vec<T>`",
         ty => return types::check(ty, Place::Target, None, errors),
     };
-    errors.on(ty, format!("the value that a shared function is applied to is owned by its collection: write {remedy}"));
+    errors.on(
+        ty,
+        format!("the value that a shared function is applied to is owned by its collection: write {remedy}"),
+    );
     false
 }

@@ -68,7 +68,10 @@ fn modifiers(sig: &Signature, kind: Kind, errors: &mut Errors) -> bool {
                 "Remove `async`; a caller awaits it with `.remote()`, and `#[when(..)]` makes it wait for a condition"
             }
         };
-        found.push((token, format!("{name} can't be `async`: it runs on the server from start to end. {remedy}")));
+        found.push((
+            token,
+            format!("{name} can't be `async`: it runs on the server from start to end. {remedy}"),
+        ));
     }
     if let (Some(token), Kind::CloudFn) = (&sig.constness, kind) {
         found.push((

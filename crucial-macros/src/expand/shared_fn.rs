@@ -85,14 +85,22 @@ pub fn expand(function: &SharedFn) -> TokenStream {
     };
     let fingerprint = {
         let types: Vec<_> = args.iter().map(|arg| text(&arg.ty)).collect();
-        format!("(&{}{}; {}) -> {}", mutability.map_or("", |_| "mut "), text(target), types.join(", "), text(output.ty()))
+        format!(
+            "(&{}{}; {}) -> {}",
+            mutability.map_or("", |_| "mut "),
+            text(target),
+            types.join(", "),
+            text(output.ty())
+        )
     };
     let result = output.ty();
     let imports = imports();
-    let checked = std::iter::once(quote_spanned!(target.span()=> ::crucial::__private::assert_data::<#target>();));
-    let checked = checked.chain(args.iter().zip(&owned).map(|(arg, owned)| {
-        quote_spanned!(arg.ty.span()=> ::crucial::__private::assert_data::<#owned>();)
-    }));
+    let checked =
+        std::iter::once(quote_spanned!(target.span()=> ::crucial::__private::assert_data::<#target>();));
+    let checked =
+        checked.chain(args.iter().zip(&owned).map(
+            |(arg, owned)| quote_spanned!(arg.ty.span()=> ::crucial::__private::assert_data::<#owned>();),
+        ));
     let checked = checked.chain(
         output.ty.iter().map(|ty| quote_spanned!(ty.span()=> ::crucial::__private::assert_data::<#ty>();)),
     );

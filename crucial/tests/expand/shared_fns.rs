@@ -76,7 +76,10 @@ fn an_unknown_shared_function_is_refused_with_those_that_are_there() {
         rmp_serde::from_slice(&bytes).unwrap()
     };
     let error = decode("a::b").find().unwrap_err().to_string();
-    assert!(error.contains("no shared function `a::b`; it has ") && error.contains("shared_fns::add"), "{error}");
+    assert!(
+        error.contains("no shared function `a::b`; it has ") && error.contains("shared_fns::add"),
+        "{error}"
+    );
     let error = decode("expand::shared_fns::add").find().unwrap_err().to_string();
     assert!(error.contains("`expand::shared_fns::add` differs"), "{error}");
 }
