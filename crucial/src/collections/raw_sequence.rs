@@ -307,7 +307,7 @@ impl<M> RawSequence<M> {
 const MOST: usize = isize::MAX as usize;
 
 /// The range in a sequence of this length, or the length.
-fn resolve(bounds: Bounds, len: usize) -> Fit<Range<usize>> {
+pub(super) fn resolve(bounds: Bounds, len: usize) -> Fit<Range<usize>> {
     let start = match bounds.0 {
         Bound::Included(start) => Some(start),
         Bound::Excluded(before) => before.checked_add(1),
