@@ -38,7 +38,7 @@ typed! {
     ///
     /// let scores = BTreeMap::from([(250, "Ada".to_owned()), (80, "Bob".to_owned()), (120, "Cyd".to_owned())]);
     /// assert_eq!(scores.first_key_value(), Some((80, "Bob".to_owned())));
-    /// let best: Vec<_> = scores.iter().rev().page_size(2).take(2).map(|(score, _)| score).collect();
+    /// let best: Vec<_> = scores.iter().page_size(2).rev().take(2).map(|(score, _)| score).collect();
     /// assert_eq!(best, [250, 120]);
     /// assert_eq!(scores.range(100..).next(), Some((120, "Cyd".to_owned())));
     /// ```
