@@ -153,6 +153,8 @@ fn hash_maps_are_stds() {
     assert_eq!(map.remove_many([&3, &4]), [Some('e'), None]);
     assert_eq!(map.get_or_insert(2, 'x'), 'c');
     assert_eq!(map.entry(9).key(), &9);
+    assert_eq!(map.entry(2).or_insert_with(|| 'x'), 'c');
+    assert_eq!(map.entry(0x79).or_insert_with_key(|key| char::from_u32(*key).unwrap()), 'y');
     map.clear();
     assert!(map.iter().next().is_none() && map.keys().is_empty() && map.to_map().is_empty());
     assert_eq!((&[(1, 'z')].into_iter().collect::<HashMap<_, _>>()).into_iter().next(), Some((1, 'z')));
@@ -227,6 +229,10 @@ fn btree_maps_are_stds() {
     let at = Key::Point { x: 0, y: 0 };
     assert_eq!(ours.split_off(&at), std.split_off(&at));
     assert_eq!(ours.to_map(), std);
+    let mut other = StdBTreeMap::from([(Key::Nothing, 1), (Key::Name("z".to_owned(), None), 2)]);
+    ours.append(&mut other.clone());
+    std.append(&mut other);
+    assert_eq!(ours.to_map(), std);
 
     let numbers: BTreeMap<i64, u8> = [(-5, 1), (300, 2), (7, 3), (i64::MIN, 4)].into_iter().collect();
     assert_eq!(numbers.keys(), [i64::MIN, -5, 7, 300]);
@@ -298,6 +304,14 @@ macro_rules! compare_sets {
         assert_eq!(ours.to_set(), std);
         assert_eq!(ours.iter().page_size(6).collect::<$std<_>>(), std);
         assert_eq!(ours.contains_many(&[1, 100]), [std.contains(&1), false]);
+        let some: $std<u64> = std.iter().copied().take(3).collect();
+        let more: $std<u64> = std.iter().copied().chain([100]).collect();
+        for other in [$std::new(), some, more, $std::from([100]), std.clone()] {
+            assert_eq!(ours.is_disjoint(&other), std.is_disjoint(&other));
+            assert_eq!(ours.is_subset(&other), std.is_subset(&other));
+            assert_eq!(ours.is_superset(&other), std.is_superset(&other));
+        }
+        assert_eq!((ours.replace(7), ours.replace(7)), (std.replace(7), Some(7)));
         ours.retain(is_below, 30);
         std.retain(|n| is_below(n, 30));
         assert_eq!(ours.to_set(), std);
@@ -342,6 +356,9 @@ fn sets_are_stds() {
     compare_sets!(HashSet, StdHashSet, 4);
     compare_sets!(BTreeSet, StdBTreeSet, 5);
 
+    let set = BTreeSet::from([1]);
+    set.append(&mut StdBTreeSet::from([1, 2]));
+    assert_eq!(set.to_set(), StdBTreeSet::from([1, 2]));
     let set: BTreeSet<(u8, String)> = [(2, "b"), (1, "z"), (2, "a")].map(|(n, s)| (n, s.to_owned())).into();
     assert_eq!(set.first(), Some((1, "z".to_owned())));
     assert_eq!(set.last(), Some((2, "b".to_owned())));

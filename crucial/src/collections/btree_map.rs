@@ -56,6 +56,12 @@ map! {
 }
 
 impl<K: Serialize + DeserializeOwned + Ord, V: Serialize + DeserializeOwned> BTreeMap<K, V> {
+    /// Moves all entries of a map of std into this one, in one call. Follows [`std::collections::BTreeMap::append`].
+    #[track_caller]
+    pub fn append(&self, other: &mut Map<K, V>) {
+        self.extend(std::mem::take(other));
+    }
+
     /// The entry with the smallest key. Follows [`std::collections::BTreeMap::first_key_value`].
     #[track_caller]
     pub fn first_key_value(&self) -> Option<(K, V)> {

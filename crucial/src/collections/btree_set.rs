@@ -45,6 +45,13 @@ set! {
 }
 
 impl<T: Serialize + DeserializeOwned + Ord> BTreeSet<T> {
+    /// Moves all elements of a set of std into this one, in one call. Follows
+    /// [`std::collections::BTreeSet::append`].
+    #[track_caller]
+    pub fn append(&self, other: &mut Set<T>) {
+        self.extend(std::mem::take(other));
+    }
+
     /// The smallest element. Follows [`std::collections::BTreeSet::first`].
     #[track_caller]
     pub fn first(&self) -> Option<T> {

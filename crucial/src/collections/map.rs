@@ -487,6 +487,20 @@ macro_rules! map {
                 placed.value.expect("the key has a value now").to()
             }
 
+            /// Makes the call: sets the value to that of `default` if the key has none. Returns the value. Unlike std's,
+            /// this calls the closure always, here and before the call.
+            #[track_caller]
+            pub fn or_insert_with(self, default: impl FnOnce() -> V) -> V {
+                self.or_insert(default())
+            }
+
+            /// As [`or_insert_with`](Self::or_insert_with), with a closure that sees the key.
+            #[track_caller]
+            pub fn or_insert_with_key(self, default: impl FnOnce(&K) -> V) -> V {
+                let value = default(&self.key);
+                self.or_insert(value)
+            }
+
             /// Makes the call: sets the value to `V::default()` if the key has none. Returns the value.
             #[track_caller]
             pub fn or_default(self) -> V

@@ -149,6 +149,11 @@ impl<M: Kind> RawMap<M> {
         keys.iter().map(|key| self.entries.contains_key(key)).collect()
     }
 
+    /// How many of several keys are there, and how many keys there are.
+    pub fn overlap(&self, keys: &[Blob]) -> (usize, usize) {
+        (keys.iter().filter(|key| self.entries.contains_key(key)).count(), self.entries.len())
+    }
+
     /// All keys.
     pub fn keys(&self) -> Vec<Blob> {
         self.entries.keys().cloned().collect()

@@ -58,9 +58,59 @@ macro_rules! set {
             )]
             #[track_caller]
             pub fn insert(&self, value: T) -> bool {
-                let placed = self.raw.insert(Blob::key($format, &value), Blob::default());
-                $check(&placed, &value);
+                self.insert_ref(&value)
+            }
+
+            #[doc = concat!(
+                "Adds an element. Returns the one that it replaces. Follows [`std::collections::", stringify!($std),
+                "::replace`]."
+            )]
+            #[track_caller]
+            pub fn replace(&self, value: T) -> Option<T> {
+                // Elements that are the same have the same bytes: the one before is the one that comes.
+                if self.insert_ref(&value) { None } else { Some(value) }
+            }
+
+            #[track_caller]
+            fn insert_ref(&self, value: &T) -> bool {
+                let placed = self.raw.insert(Blob::key($format, value), Blob::default());
+                $check(&placed, value);
                 placed.value.is_none()
+            }
+
+            /// Of `other`, how many elements are here, and how many are here in all.
+            #[track_caller]
+            fn overlap(&self, other: &Set<T>) -> (usize, usize) {
+                let other: Vec<_> = other.iter().map(|value| Blob::key($format, value)).collect();
+                self.raw.overlap(&other)
+            }
+
+            #[doc = concat!(
+                "Whether no element is in a set of std, in one call. Follows [`std::collections::", stringify!($std),
+                "::is_disjoint`]."
+            )]
+            #[track_caller]
+            pub fn is_disjoint(&self, other: &Set<T>) -> bool {
+                self.overlap(other).0 == 0
+            }
+
+            #[doc = concat!(
+                "Whether all elements are in a set of std, in one call. Follows [`std::collections::", stringify!($std),
+                "::is_subset`]."
+            )]
+            #[track_caller]
+            pub fn is_subset(&self, other: &Set<T>) -> bool {
+                let (both, all) = self.overlap(other);
+                both == all
+            }
+
+            #[doc = concat!(
+                "Whether all elements of a set of std are here, in one call. Follows [`std::collections::",
+                stringify!($std), "::is_superset`]."
+            )]
+            #[track_caller]
+            pub fn is_superset(&self, other: &Set<T>) -> bool {
+                self.overlap(other).0 == other.len()
             }
 
             #[doc = concat!(
