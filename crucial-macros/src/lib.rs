@@ -147,12 +147,14 @@ use proc_macro::TokenStream;
 /// add(&mut local, 1); // runs here
 /// ```
 ///
-/// - The first argument is the value, which stays on its server: `&mut T` to change it, `&T` to look at it.
+/// - The first argument is the value, which stays on its server: `&mut T` to change it, `&T` to look at it. A `&str` is
+///   that of a `String`, and a `&[T]` that of a `Vec<T>`.
 /// - The others travel. An argument may be a reference as a whole (`&str`, `&[T]`, `&T`): callers give the owned value
 ///   (`String`, `Vec<T>`, `T`), which is lent to the body. Several arguments are given as a tuple, none as `()`.
 /// - The result travels back.
 /// - The name becomes a constant, a [`Function`](../crucial/struct.Function.html), so that a closure, or a function
-///   without the attribute, doesn't compile. The server finds the function by its path, so it is no method, has no type
+///   without the attribute, doesn't compile. As with any constant, no variable or argument in its scope can have the
+///   same name. The server finds the function by its path, so it is no method, has no type
 ///   parameters and captures nothing; it isn't `async`.
 /// - It has to be deterministic, and a panic in it is a panic in the collection's method: it poisons the collection if
 ///   the method is one that changes it.

@@ -31,13 +31,19 @@ impl Format {
     }
 }
 
+/// From format, value and argument to result.
+pub type InspectFn = fn(Format, &[u8], &[u8], &mut Vec<u8>) -> Result<()>;
+
+/// From value and argument to result.
+pub type UpdateFn = fn(&mut Vec<u8>, &[u8], &mut Vec<u8>) -> Result<()>;
+
 /// A function from encoded value and argument to encoded result, which is appended to the last one.
 #[derive(Clone, Copy, Debug)]
 pub enum Apply {
     /// `fn(&T, A) -> R`
-    Inspect(fn(Format, &[u8], &[u8], &mut Vec<u8>) -> Result<()>),
+    Inspect(InspectFn),
     /// `fn(&mut T, A) -> R`; the value is MessagePack.
-    Update(fn(&mut Vec<u8>, &[u8], &mut Vec<u8>) -> Result<()>),
+    Update(UpdateFn),
 }
 
 /// A registered function.
@@ -164,6 +170,7 @@ pub trait Update<T>: Copy {
 )]
 pub trait Inspect<T>: Update<T> {}
 
+#[diagnostic::do_not_recommend]
 impl<F: Copy, T: 'static, A: Data, R: Data> Update<T> for Function<F, &'static mut T, A, R> {
     type Arg = A;
     type Output = R;
@@ -172,6 +179,7 @@ impl<F: Copy, T: 'static, A: Data, R: Data> Update<T> for Function<F, &'static m
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<F: Copy, T: 'static, A: Data, R: Data> Update<T> for Function<F, &'static T, A, R> {
     type Arg = A;
     type Output = R;
@@ -180,6 +188,7 @@ impl<F: Copy, T: 'static, A: Data, R: Data> Update<T> for Function<F, &'static T
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<F: Copy, T: 'static, A: Data, R: Data> Inspect<T> for Function<F, &'static T, A, R> {}
 
 /// A function and its argument, on their way to a server.

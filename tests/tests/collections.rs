@@ -43,7 +43,7 @@ fn join(text: &mut String, separator: &str, words: &[String]) -> usize {
 
 #[shared]
 fn is_even(n: &u64) -> bool {
-    n % 2 == 0
+    n.is_multiple_of(2)
 }
 
 #[shared]
@@ -69,7 +69,7 @@ fn expect_below(n: &u64, limit: u64) {
 }
 
 #[shared]
-fn starts_with(key: &String, prefix: &str) -> bool {
+fn starts_with(key: &str, prefix: &str) -> bool {
     key.starts_with(prefix)
 }
 

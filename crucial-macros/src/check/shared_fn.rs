@@ -1,7 +1,7 @@
 //! `#[shared] fn`.
 
 use quote::ToTokens;
-use syn::{FnArg, Type};
+use syn::FnArg;
 
 use super::{
     signature::{self, Kind},
@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     errors::Errors,
-    model::{SharedFn, Target, peel},
+    model::{SharedFn, Target},
 };
 
 /// Checks the function. False if there is nothing to expand.
@@ -42,14 +42,5 @@ fn target(function: &SharedFn, errors: &mut Errors) -> bool {
         );
         return false;
     };
-    let remedy = match peel(ty) {
-        Type::Path(path) if path.qself.is_none() && path.path.is_ident("str") => "`String`",
-        Type::Slice(_) => "`Vec<T>`",
-        ty => return types::check(ty, Place::Target, None, errors),
-    };
-    errors.on(
-        ty,
-        format!("the value that a shared function is applied to is owned by its collection: write {remedy}"),
-    );
-    false
+    types::check(ty, Place::Target, None, errors)
 }

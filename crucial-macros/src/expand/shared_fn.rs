@@ -107,7 +107,7 @@ pub fn expand(function: &SharedFn) -> TokenStream {
     quote! {
         #(#face)*
         #(#cfg)*
-        #[allow(non_upper_case_globals)]
+        #[allow(non_upper_case_globals, clippy::type_complexity)]
         #vis const #name: ::crucial::Function<
             fn(#(#written),*) #returns,
             &'static #mutability #target,
@@ -115,6 +115,8 @@ pub fn expand(function: &SharedFn) -> TokenStream {
             #result,
         > = {
             #imports
+            // The value is what its collection holds, be it a `Vec` or a number.
+            #[allow(clippy::ptr_arg, clippy::trivially_copy_pass_by_ref)]
             #(#body)*
             #item
             #[allow(deprecated, unused_variables, clippy::all, clippy::pedantic)]

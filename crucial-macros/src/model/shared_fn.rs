@@ -20,6 +20,6 @@ pub struct SharedFn {
 /// `&T` or `&mut T`.
 pub struct Target {
     pub mutability: Option<Token![mut]>,
-    /// The value's type.
+    /// The value's type: `String` for `&str`, and `Vec<T>` for `&[T]`.
     pub ty: Type,
 }

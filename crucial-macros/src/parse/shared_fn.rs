@@ -1,7 +1,7 @@
 //! `#[shared] fn`.
 
 use proc_macro2::TokenStream;
-use syn::{FnArg, ItemFn, Type};
+use syn::{FnArg, ItemFn, Type, parse_quote_spanned, spanned::Spanned};
 
 use super::{options, params};
 use crate::{
@@ -31,5 +31,16 @@ pub fn parse(options: TokenStream, mut item: ItemFn, errors: &mut Errors) -> Sha
 fn target(input: &FnArg) -> Option<Target> {
     let FnArg::Typed(typed) = input else { return None };
     let Type::Reference(reference) = peel(&typed.ty) else { return None };
-    Some(Target { mutability: reference.mutability, ty: (*reference.elem).clone() })
+    // Collections own their values, which lend what such a reference is to.
+    let ty = match peel(&reference.elem) {
+        Type::Path(path) if path.qself.is_none() && path.path.is_ident("str") => {
+            parse_quote_spanned!(path.span()=> ::std::string::String)
+        }
+        Type::Slice(slice) => {
+            let elem = &slice.elem;
+            parse_quote_spanned!(slice.span()=> ::std::vec::Vec<#elem>)
+        }
+        ty => ty.clone(),
+    };
+    Some(Target { mutability: reference.mutability, ty })
 }

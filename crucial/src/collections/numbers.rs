@@ -72,7 +72,7 @@ macro_rules! numbers {
                 }
             }
 
-            fn from_bytes(self, bytes: &[u8]) -> Numbers {
+            fn numbers(self, bytes: &[u8]) -> Numbers {
                 match self {
                     $(Kind::$variant => {
                         Numbers::$variant(Vec::from_block(bytes).unwrap_or_else(|error| panic!("{error}")))
@@ -383,7 +383,7 @@ impl<M> RawNumbers<M> {
 
     /// These numbers.
     pub fn of(kind: Kind, shape: Shape, bytes: &[u8]) -> Self {
-        RawNumbers { numbers: kind.from_bytes(bytes), shape, kind: PhantomData }
+        RawNumbers { numbers: kind.numbers(bytes), shape, kind: PhantomData }
     }
 
     /// The number of rows and that of columns.

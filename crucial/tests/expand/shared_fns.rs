@@ -19,8 +19,13 @@ fn append(text: &mut String, separator: char, more: &str) {
 }
 
 #[shared]
-fn is_long(text: &String) -> bool {
+fn is_long(text: &str) -> bool {
     text.len() > 3
+}
+
+#[shared]
+fn negate(numbers: &mut [f64]) {
+    numbers.iter_mut().for_each(|n| *n = -*n);
 }
 
 #[shared]
@@ -58,6 +63,8 @@ fn a_shared_function_is_found_by_its_name() {
     assert_eq!(rmp_serde::from_slice::<String>(&text).unwrap(), "a;b");
     assert_eq!(inspect(&"long".to_owned(), is_long, &()), [0xc3]);
     assert_eq!(update(&"abc".to_owned(), is_long, &()).1, [0xc2]);
+    let (negative, _) = update(&vec![1.0, 2.0], negate, &());
+    assert_eq!(rmp_serde::from_slice::<Vec<f64>>(&negative).unwrap(), [-1.0, -2.0]);
     let result = inspect(&vec![1.0, 2.0], sum, &vec![3.0, 4.0]);
     assert_eq!(rmp_serde::from_slice::<f64>(&result).unwrap(), 11.0);
 }
