@@ -28,10 +28,11 @@ typed! {
     /// order is that of a derived [`Ord`]: fields from the first to the last, variants from the first to the last,
     /// sequences and strings lexicographically, numbers by value, floats as by [`f64::total_cmp`].
     ///
-    /// A key whose `Ord` is written by hand, such as [`Reverse`](std::cmp::Reverse) or a path, has another order. The
-    /// map notices: the place of a new key is checked against its neighbours, and those of several new keys against each
-    /// other, and the call that inserts it panics. Serde's attributes that change what a key consists of
-    /// (`untagged`, `tag`, `flatten`, `skip_serializing_if`) are refused.
+    /// A key whose `Ord` is written by hand, such as [`Reverse`](std::cmp::Reverse) or a path, may have another order, and
+    /// can't be a key then. The map looks for that: the place of a new key is checked against its neighbours, and the
+    /// places of keys that are inserted together against each other; the call panics if they differ. Serde's attributes
+    /// that change what a key consists of (`untagged`, `tag`, `flatten`, `skip_serializing_if`) are refused when a key is
+    /// encoded or decoded.
     ///
     /// ```
     /// use crucial::collections::BTreeMap;

@@ -189,26 +189,22 @@ impl<M: Kind> RawMap<M> {
         match self.entries.entry(key) {
             Entry::Occupied(mut entry) => Placed { value: Some(entry.insert(value)), ..Placed::default() },
             Entry::Vacant(entry) => {
-                let key = entry.key().clone();
+                let key = to_place::<M>(entry.key());
                 entry.insert(value);
-                self.placed(&key)
+                self.placed(key)
             }
         }
     }
 
     /// Where a new key stands.
-    fn placed(&self, key: &Blob) -> Placed {
-        match M::FORMAT {
-            Format::Plain => Placed::default(),
-            Format::Ordered => {
-                let below = self.entries.range(..key).next_back();
-                let above = self.entries.range((Bound::Excluded(key), Bound::Unbounded)).next();
-                Placed {
-                    value: None,
-                    below: below.map(|(key, _)| key.clone()),
-                    above: above.map(|(key, _)| key.clone()),
-                }
-            }
+    fn placed(&self, key: Option<Blob>) -> Placed {
+        let Some(key) = key else { return Placed::default() };
+        let below = self.entries.range(..&key).next_back();
+        let above = self.entries.range((Bound::Excluded(&key), Bound::Unbounded)).next();
+        Placed {
+            value: None,
+            below: below.map(|(key, _)| key.clone()),
+            above: above.map(|(key, _)| key.clone()),
         }
     }
 
@@ -237,9 +233,9 @@ impl<M: Kind> RawMap<M> {
                 Ok(Placed { value: Some(value), ..Placed::default() })
             }
             Entry::Vacant(entry) => {
-                let key = entry.key().clone();
+                let key = to_place::<M>(entry.key());
                 entry.insert(default.clone());
-                Ok(Placed { value: Some(default), ..self.placed(&key) })
+                Ok(Placed { value: Some(default), ..self.placed(key) })
             }
         }
     }
@@ -262,9 +258,9 @@ impl<M: Kind> RawMap<M> {
             Entry::Vacant(entry) => {
                 let mut value = default;
                 let result = f.update(value.bytes_mut())?;
-                let key = entry.key().clone();
+                let key = to_place::<M>(entry.key());
                 entry.insert(value);
-                Ok(Placed { value: Some(result.into()), ..self.placed(&key) })
+                Ok(Placed { value: Some(result.into()), ..self.placed(key) })
             }
         }
     }
@@ -285,9 +281,9 @@ impl<M: Kind> RawMap<M> {
                 Ok(Placed { value: Some(result.into()), ..Placed::default() })
             }
             Entry::Vacant(entry) => {
-                let key = entry.key().clone();
+                let key = to_place::<M>(entry.key());
                 entry.insert(value);
-                Ok(self.placed(&key))
+                Ok(self.placed(key))
             }
         }
     }
@@ -392,6 +388,11 @@ impl<M: Kind> RawMap<M> {
     pub fn drain(&mut self) -> Vec<(Blob, Blob)> {
         std::mem::take(&mut self.entries).into_iter().collect()
     }
+}
+
+/// A new key whose place the handle wants to know.
+fn to_place<M: Kind>(key: &Blob) -> Option<Blob> {
+    (M::FORMAT == Format::Ordered).then(|| key.clone())
 }
 
 /// Whether there is nothing between the bounds; the tree would panic at some of these.

@@ -273,10 +273,7 @@ macro_rules! sequence {
                 }
             }
 
-            #[doc = concat!(
-                "Whether there is such an element: one that is encoded to the same bytes. Follows [`", $std,
-                "::contains`]."
-            )]
+            /// Whether there is such an element: one that is encoded to the same bytes. Follows [`slice::contains`].
             #[track_caller]
             pub fn contains(&self, value: &T) -> bool {
                 self.raw.contains(&Blob::of(value))
@@ -342,9 +339,7 @@ macro_rules! sequence {
                 }
             }
 
-            #[doc = concat!(
-                "All elements in their order, page by page: see [`Cursor`]. Follows [`", $std, "::iter`]."
-            )]
+            /// All elements in their order, page by page: see [`Cursor`]. Follows [`slice::iter`].
             pub fn iter(&self) -> Cursor<T>
             where
                 T: 'static,
