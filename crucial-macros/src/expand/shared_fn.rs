@@ -13,7 +13,7 @@ use crate::{
 pub fn expand(function: &SharedFn) -> TokenStream {
     let SharedFn { attrs: Attrs { face, cfg }, body, item, target, params, output } = function;
     let Some(Target { mutability, ty: target }) = target else { return TokenStream::new() };
-    let (vis, sig) = (&item.vis, &item.sig);
+    let (vis, sig, block) = (&item.vis, &item.sig, &item.block);
     let (name, returns) = (&sig.ident, &sig.output);
     let written = sig.inputs.iter().filter_map(|input| match input {
         FnArg::Typed(typed) => Some(&typed.ty),
@@ -118,7 +118,7 @@ pub fn expand(function: &SharedFn) -> TokenStream {
             // The value is what its collection holds, be it a `Vec` or a number.
             #[allow(clippy::ptr_arg, clippy::trivially_copy_pass_by_ref)]
             #(#body)*
-            #item
+            #sig #block
             #[allow(deprecated, unused_variables, clippy::all, clippy::pedantic)]
             #apply
             const __INFO: ::crucial::__private::SharedFnInfo = ::crucial::__private::SharedFnInfo {

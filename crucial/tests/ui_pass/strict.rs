@@ -19,6 +19,40 @@
 )]
 #![forbid(unsafe_op_in_unsafe_fn)]
 
+/// Shared functions.
+pub mod shared_functions {
+    use crucial::shared;
+
+    /// Adds.
+    #[shared]
+    pub fn add(total: &mut u64, by: u64) {
+        *total += by;
+    }
+
+    /// Appends words, and gives the length.
+    #[shared]
+    pub(crate) fn append(text: &mut String, separator: char, words: &[String]) -> usize {
+        for word in words {
+            text.push(separator);
+            text.push_str(word);
+        }
+        text.len()
+    }
+
+    /// Whether a text is one of some.
+    #[must_use]
+    #[shared]
+    #[inline]
+    pub fn is_one(text: &str, of: &[String]) -> bool {
+        of.iter().any(|other| other == text)
+    }
+
+    /// Is not there.
+    #[cfg(any())]
+    #[shared]
+    pub fn gone(value: &mut Missing) {}
+}
+
 /// Shared types.
 pub mod shared {
     use crucial::{Context, shared};
@@ -180,6 +214,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     assert_eq!(functions::add(1, &[1]).here(), 2);
     assert_eq!(functions::later("x").here()?, "x");
     functions::nothing().here();
+    let mut text = String::new();
+    assert_eq!(shared_functions::append(&mut text, ' ', &["x".to_owned()]), 2);
+    assert!(!shared_functions::is_one(&text, &[]));
     assert_eq!(shared::private(), None);
     Ok(())
 }
