@@ -268,6 +268,14 @@ fn an_order_that_the_server_does_not_know_is_noticed() {
         &["is not that of its fields"],
     );
     assert_eq!(map.len(), 2, "extend checks before it sends");
+    for n in [0, 3] {
+        let map = BTreeMap::from([(Reverse(n), 1)]);
+        assert_says(&panic_of(|| map.extend([(Reverse(1), 1)])), &["is not that of its fields"]);
+        let map = BTreeMap::from([(Reverse(n), 1)]);
+        assert_says(&panic_of(|| map.insert_many([(Reverse(1), 1)])), &["is not that of its fields"]);
+        let set = BTreeSet::from([Reverse(n)]);
+        assert_says(&panic_of(|| set.extend([Reverse(1)])), &["is not that of its fields"]);
+    }
 
     #[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
     struct Skips {

@@ -30,7 +30,8 @@ typed! {
     ///
     /// A key whose `Ord` is written by hand, such as [`Reverse`](std::cmp::Reverse) or a path, may have another order, and
     /// can't be a key then. The map looks for that: the place of a new key is checked against its neighbours, and the
-    /// places of keys that are inserted together against each other; the call panics if they differ. Serde's attributes
+    /// places of keys that are inserted together against each other and around the lowest one; the call panics if they
+    /// differ. Serde's attributes
     /// that change what a key consists of (`untagged`, `tag`, `flatten`, `skip_serializing_if`) are refused when a key is
     /// encoded or decoded.
     ///

@@ -145,7 +145,9 @@ macro_rules! map {
             )]
             #[track_caller]
             pub fn insert_many(&self, entries: impl IntoIterator<Item = (K, V)>) -> Vec<Option<V>> {
-                let before = self.raw.insert_many(Self::encode(entries));
+                let (encoded, lowest) = Self::encode(entries);
+                let (before, placed) = self.raw.insert_many(encoded);
+                lowest.iter().for_each(|key| $check(&placed, key));
                 before.into_iter().map(|value| value.map(|value| value.to())).collect()
             }
 
@@ -155,16 +157,21 @@ macro_rules! map {
             )]
             #[track_caller]
             pub fn extend(&self, entries: impl IntoIterator<Item = (K, V)>) {
-                self.raw.extend(Self::encode(entries));
+                let (encoded, lowest) = Self::encode(entries);
+                let (_, placed) = self.raw.extend(encoded);
+                lowest.iter().for_each(|key| $check(&placed, key));
             }
 
+            /// The encoded entries, and the lowest key.
             #[track_caller]
-            fn encode(entries: impl IntoIterator<Item = (K, V)>) -> Vec<(Blob, Blob)> {
-                let entries: Vec<_> = entries.into_iter().collect();
+            fn encode(entries: impl IntoIterator<Item = (K, V)>) -> (Vec<(Blob, Blob)>, Option<K>) {
+                let mut entries: Vec<_> = entries.into_iter().collect();
                 let encoded: Vec<_> =
                     entries.iter().map(|(key, value)| (Blob::key($format, key), Blob::of(value))).collect();
                 $check_all(&encoded, &entries);
-                encoded
+                let lowest = (0..encoded.len()).min_by_key(|at| &encoded[*at].0);
+                let lowest = lowest.map(|at| entries.swap_remove(at).0);
+                (encoded, lowest)
             }
 
             #[doc = concat!(
@@ -332,7 +339,9 @@ macro_rules! map {
             /// [`merge`](Self::merge)s several entries, one after the other, in one call.
             #[track_caller]
             pub fn merge_all<F: Update<V, Arg = V>>(&self, entries: impl IntoIterator<Item = (K, V)>, f: F) {
-                done(self.raw.merge_all(Self::encode(entries), &Invocation::without_arg(f)));
+                let (encoded, lowest) = Self::encode(entries);
+                let placed = done(self.raw.merge_all(encoded, &Invocation::without_arg(f)));
+                lowest.iter().for_each(|key| $check(&placed, key));
             }
 
             /// Changes all values on the server with a shared function. As a loop over std's `values_mut`, in one call.

@@ -208,16 +208,19 @@ impl<M: Kind> RawMap<M> {
         }
     }
 
-    /// Sets the values of several keys. Gives those before.
-    pub fn insert_many(&mut self, entries: Vec<(Blob, Blob)>) -> Vec<Option<Blob>> {
-        entries.into_iter().map(|(key, value)| self.entries.insert(key, value)).collect()
+    /// Sets the values of several keys. Gives those before, and the place of the lowest key.
+    pub fn insert_many(&mut self, entries: Vec<(Blob, Blob)>) -> (Vec<Option<Blob>>, Placed) {
+        let lowest = lowest::<M>(&entries);
+        let before = entries.into_iter().map(|(key, value)| self.entries.insert(key, value)).collect();
+        (before, self.placed(lowest))
     }
 
-    /// Sets the values of several keys. Gives the number of new keys.
-    pub fn extend(&mut self, entries: Vec<(Blob, Blob)>) -> usize {
+    /// Sets the values of several keys. Gives the number of new keys, and the place of the lowest one of all.
+    pub fn extend(&mut self, entries: Vec<(Blob, Blob)>) -> (usize, Placed) {
+        let lowest = lowest::<M>(&entries);
         let before = self.entries.len();
         self.entries.extend(entries);
-        self.entries.len() - before
+        (self.entries.len() - before, self.placed(lowest))
     }
 
     /// Applies functions to the value of a key if it is there, else sets it. Gives the value.
@@ -288,9 +291,10 @@ impl<M: Kind> RawMap<M> {
         }
     }
 
-    /// Merges several entries: all of them, or none if there is an error.
-    pub fn merge_all(&mut self, entries: Vec<(Blob, Blob)>, f: &Invocation) -> Result<()> {
+    /// Merges several entries: all of them, or none if there is an error. Gives the place of the lowest key.
+    pub fn merge_all(&mut self, entries: Vec<(Blob, Blob)>, f: &Invocation) -> Result<Placed> {
         let f = f.find()?;
+        let lowest = lowest::<M>(&entries);
         let mut merged: BTreeMap<Blob, Blob> = BTreeMap::new();
         for (key, value) in entries {
             match merged.entry(key) {
@@ -311,7 +315,7 @@ impl<M: Kind> RawMap<M> {
             }
         }
         self.entries.extend(merged);
-        Ok(())
+        Ok(self.placed(lowest))
     }
 
     /// Applies a function to all values: to each of them, or to none if there is an error.
@@ -393,6 +397,11 @@ impl<M: Kind> RawMap<M> {
 /// A new key whose place the handle wants to know.
 fn to_place<M: Kind>(key: &Blob) -> Option<Blob> {
     (M::FORMAT == Format::Ordered).then(|| key.clone())
+}
+
+/// The lowest of several keys, whose place stands for all: the handle has checked that they are in order.
+fn lowest<M: Kind>(entries: &[(Blob, Blob)]) -> Option<Blob> {
+    entries.iter().map(|(key, _)| key).min().and_then(to_place::<M>)
 }
 
 /// Whether there is nothing between the bounds; the tree would panic at some of these.

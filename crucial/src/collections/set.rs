@@ -122,7 +122,11 @@ macro_rules! set {
                 let values: Vec<_> = values.into_iter().collect();
                 let encoded: Vec<_> = values.iter().map(|value| Blob::key($format, value)).collect();
                 $check_all(&encoded, &values);
-                self.raw.extend(encoded.into_iter().map(|value| (value, Blob::default())).collect())
+                let lowest = (0..encoded.len()).min_by_key(|at| &encoded[*at]).map(|at| &values[at]);
+                let encoded = encoded.iter().map(|value| (value.clone(), Blob::default())).collect();
+                let (new, placed) = self.raw.extend(encoded);
+                lowest.into_iter().for_each(|value| $check(&placed, value));
+                new
             }
 
             #[doc = concat!(
