@@ -196,11 +196,12 @@ pub fn lookup(name: &str) -> Result<&'static TypeInfo> {
         .ok_or_else(|| Error::UnknownType { name: name.to_owned(), known: list(types().keys().copied()) })
 }
 
-/// Names for an error message: all of them, sorted, or the first few and a count.
+/// Names for an error message: all of them, sorted, or the first few and a count. The program's own come before those
+/// of the library, which every program has.
 pub(crate) fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
     const SHOWN: usize = 24;
     let mut names: Vec<_> = names.collect();
-    names.sort_unstable();
+    names.sort_unstable_by_key(|name| (name.starts_with("crucial::"), *name));
     match names.len() {
         0 => "none".to_owned(),
         n if n <= SHOWN => names.join(", "),
