@@ -5,6 +5,7 @@
 //! - [`object`]: the object trait and the registry of shared types,
 //! - [`mod@reference`]: object references, keys and the handles' common trait,
 //! - [`function`] and [`task`]: the registry of cloud functions and the work they describe,
+//! - [`thread`]: which thread this is,
 //! - [`backend`]: where cloud threads run; [`lambda`] is the local Lambda service of the process back end,
 //! - [`wire`] and [`client`]: the data plane's protocol and its client side,
 //! - [`run`]: one execution of a program, which ties these together,
@@ -28,4 +29,5 @@ pub mod reference;
 pub mod run;
 pub mod support;
 pub mod task;
+pub mod thread;
 pub mod wire;

@@ -50,7 +50,7 @@ mod service;
 mod spawn;
 
 pub use self::{
-    client::invoke_http,
+    client::{invoke_http, stop_http},
     error::InvokeError,
     function::Function,
     invocation::{ErrorDocument, FunctionError, Invocation, InvokeOptions},
