@@ -135,7 +135,9 @@ impl Config {
     }
 
     /// The options of a task for which neither its caller nor its function's attribute says more.
-    pub(crate) fn task_options(&self) -> Options {
+    #[doc(hidden)]
+    #[must_use]
+    pub fn task_options(&self) -> Options {
         Options { retries: Some(self.retries), timeout: self.timeout, memory: Some(self.memory) }
     }
 

@@ -29,5 +29,6 @@ pub mod reference;
 pub mod run;
 pub mod support;
 pub mod task;
+pub mod terminal;
 pub mod thread;
 pub mod wire;

@@ -171,11 +171,14 @@ pub use crucial_runtime::{
 };
 
 pub mod collections;
+pub mod executor;
+pub mod iter;
 pub mod sync;
 pub mod thread;
 
 mod cli;
 mod entry;
+mod progress;
 mod typed;
 
 /// The README's programs compile and run.

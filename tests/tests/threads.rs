@@ -523,6 +523,69 @@ fn no_more_run_at_once_than_configured() {
 }
 
 #[cloud_fn]
+fn meet_in_process(barrier: &Barrier) -> u32 {
+    barrier.wait();
+    std::process::id()
+}
+
+/// This run's settings, with `hybrid` as its back end.
+fn hybrid(threads: usize, concurrency: Option<usize>) -> Config {
+    let mut config = config();
+    config.backend = BackendKind::Hybrid;
+    config.hybrid_threads = Some(threads);
+    config.concurrency = concurrency;
+    config
+}
+
+#[test(modes(embedded, server))]
+fn hybrid_fills_threads_first_and_overflows_to_processes() {
+    let _run = OwnRun::enter(hybrid(2, Some(16)));
+    for _ in 0..2 {
+        // Nobody leaves before all are there.
+        let barrier = Barrier::new(5);
+        let threads: Vec<_> = (0..5).map(|_| thread::spawn(|| meet_in_process(&barrier))).collect();
+        let pids: Vec<_> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
+        let me = std::process::id();
+        assert_eq!(pids[..2], [me, me]);
+        assert!(pids[2..].iter().all(|pid| *pid != me), "{pids:?}");
+    }
+    // The results are those of any other back end.
+    let barrier = Barrier::new(2);
+    let waits: Vec<_> =
+        (0..2).map(|_| thread::Builder::new().name("waits").spawn(|| meet(&barrier))).collect();
+    assert_eq!(thread::spawn(|| tree(2, 2)).join(), Ok(4));
+    waits.into_iter().for_each(|thread| thread.unwrap().join().unwrap());
+    let never = Semaphore::new(0);
+    let both: Vec<_> = (0..2).map(|_| thread::spawn(|| never_ends(&never))).collect();
+    let error = thread::Builder::new().retries(1).spawn(|| fails("elsewhere")).unwrap().join().unwrap_err();
+    assert_says(&error, &["threads::fails` panicked (attempt 2): it fails: elsewhere"]);
+    both.iter().for_each(thread::JoinHandle::abort);
+    never.add_permits(2);
+    two_hundred();
+}
+
+#[cloud_fn]
+fn never_ends(never: &Semaphore) {
+    never.take(1);
+}
+
+#[test(modes(embedded, server))]
+fn the_limit_of_hybrid_is_for_both_together() {
+    {
+        let _run = OwnRun::enter(hybrid(2, Some(3)));
+        assert_eq!(thread::available_parallelism().unwrap().get(), 3);
+        let inside = AtomicU64::new(0);
+        let threads: Vec<_> = (0..12).map(|_| thread::spawn(|| count_at_once(&inside))).collect();
+        let most = threads.into_iter().map(|t| t.join().unwrap()).max();
+        assert!(most <= Some(3), "{most:?} threads ran at once");
+    }
+    // Without room for others, nothing overflows.
+    let _run = OwnRun::enter(hybrid(4, Some(2)));
+    let pids: Vec<_> = (0..6).map(|_| thread::spawn(process)).collect();
+    assert!(pids.into_iter().all(|pid| pid.join() == Ok(std::process::id())));
+}
+
+#[cloud_fn]
 fn open(gate: &Semaphore, done: &Tally) {
     gate.take(1);
     done.add(1);

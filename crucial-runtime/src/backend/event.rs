@@ -22,6 +22,9 @@ pub(super) struct Event {
     /// The name of that thread.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// The function that the thread is known to run, if that isn't `function`, which runs it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runs: Option<String>,
     /// Which attempt this is, from 1.
     pub attempt: u32,
     /// The run that it belongs to.

@@ -57,7 +57,7 @@ impl Instance {
         let identity = Arc::new(Identity {
             id: ThreadId(event.thread),
             name: event.name.clone(),
-            function: Some(event.function.clone()),
+            function: Some(event.runs.as_ref().unwrap_or(&event.function).clone()),
         });
         // A thread of its own, as in std: a blocking call there blocks nothing else.
         let thread = std::thread::Builder::new().name(identity.system_name()).spawn(move || {

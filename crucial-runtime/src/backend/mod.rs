@@ -9,12 +9,16 @@ pub mod instance;
 #[cfg(feature = "processes")]
 mod processes;
 mod threads;
+mod turn;
 
 use std::{fmt, sync::Arc, time::Duration};
 
 use tokio::sync::oneshot;
 
-pub use self::abort::Abort;
+pub use self::{
+    abort::Abort,
+    turn::{Turn, turn},
+};
 use crate::{
     config::{BackendKind, Config},
     error::{Error, Result},
@@ -183,7 +187,7 @@ fn failed(function: &FunctionInfo, attempt: u32, reason: &str) -> Error {
 ///
 /// Invariant: only a failed *attempt* is repeated (panic, crash, timeout, out of memory), never a call of the wrong
 /// function or an argument that can't be encoded, which would fail again.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Retry {
     attempt: u32,
     left: u32,
@@ -200,6 +204,12 @@ impl Retry {
     #[must_use]
     pub fn attempt(&self) -> u32 {
         self.attempt
+    }
+
+    /// How often a failed attempt can still be repeated.
+    #[must_use]
+    pub fn left(&self) -> u32 {
+        self.left
     }
 
     /// The pause before the next attempt; none if `error` is final.

@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 use super::{
     Abort, Backend, Retry, Work, cancelled, cpus,
     event::{Event, FUNCTION, PANIC, Reply},
-    failed,
+    failed, turn,
 };
 use crate::{
     config::Config,
@@ -28,6 +28,7 @@ use crate::{
         stop_http,
     },
     run::{self, Run},
+    terminal,
 };
 
 /// The most cloud threads at once if nothing is configured: what an AWS account has.
@@ -129,18 +130,18 @@ impl Backend for Processes {
             args,
             thread: thread.id.0,
             name: thread.name.clone(),
+            runs: thread.function.clone().filter(|runs| runs != function.name),
             attempt: 1,
             run: run.id().0,
             servers: run::aside(|| run.dso().addresses())?,
             invoke: self.lambda.endpoint(),
         };
-        let (lambda, permits) = (self.lambda.clone(), self.permits.clone());
+        let (lambda, turn) = (self.lambda.clone(), turn(&self.permits));
         run::io().spawn(async move {
-            // The queue is this semaphore's: first come, first served.
             let permit = tokio::select! {
                 biased;
                 () = abort.aborted() => Err(cancelled(function)),
-                permit = permits.acquire_owned() => permit.map_err(|_| failed(function, 1, "the run has ended")),
+                permit = turn => permit.map_err(|_| failed(function, 1, "the run has ended")),
             };
             let token = token(&event);
             let mut work = pin!(async {
@@ -280,14 +281,11 @@ fn print(line: &OutputLine, quiet: bool) {
     if quiet && line.request_id.is_none() {
         return;
     }
+    let (stream, text) = (line.stream, format_args!("[process {}] {}", line.instance, line.line));
     // A closed terminal is no reason to fail.
-    let _ = match line.stream {
-        OutputStream::Stdout => {
-            writeln!(std::io::stdout().lock(), "[process {}] {}", line.instance, line.line)
-        }
-        OutputStream::Stderr => {
-            writeln!(std::io::stderr().lock(), "[process {}] {}", line.instance, line.line)
-        }
+    let _ = match stream {
+        OutputStream::Stdout => terminal::print(|| writeln!(std::io::stdout().lock(), "{text}")),
+        OutputStream::Stderr => terminal::print(|| writeln!(std::io::stderr().lock(), "{text}")),
         OutputStream::Platform => {
             tracing::debug!(instance = line.instance, "{}", line.line);
             Ok(())

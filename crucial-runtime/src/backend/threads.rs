@@ -7,7 +7,7 @@ use std::{
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use super::{Backend, Retry, Work, cancelled, cpus, failed};
+use super::{Backend, Retry, Work, cancelled, cpus, failed, turn};
 use crate::{
     error::{Error, Result},
     function::{FunctionInfo, Options},
@@ -43,7 +43,7 @@ impl Threads {
 impl Backend for Threads {
     fn start(&self, run: &Arc<Run>, work: Work) -> Result<()> {
         let Some(work) = self.try_start(run, work)? else { return Ok(()) };
-        let slots = self.slots.clone().expect("without a limit, everything starts at once");
+        let turn = turn(self.slots.as_ref().expect("without a limit, everything starts at once"));
         let run = run.clone();
         run::io().spawn(async move {
             let slot = tokio::select! {
@@ -52,8 +52,8 @@ impl Backend for Threads {
                     let _ = work.done.send(Err(cancelled(work.function)));
                     return;
                 }
-                // The queue is this semaphore's: first come, first served. It is closed when the run ends.
-                slot = slots.acquire_owned() => match slot {
+                // The queue is closed when the run ends.
+                slot = turn => match slot {
                     Ok(slot) => slot,
                     Err(_) => return,
                 },

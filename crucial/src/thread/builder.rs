@@ -34,6 +34,10 @@ impl Builder {
         Builder::default()
     }
 
+    pub(crate) fn into_parts(self) -> (Option<String>, Options) {
+        (self.name, self.options)
+    }
+
     /// The thread's name, for messages and for [`Thread::name`](super::Thread::name).
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());

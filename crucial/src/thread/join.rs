@@ -44,8 +44,8 @@ impl<T> JoinHandle<T> {
         JoinHandle { result, decode, thread: Thread::of(thread), abort }
     }
 
-    pub(crate) fn into_spawned(self) -> (Outcome, fn(&[u8]) -> Result<T>, Abort) {
-        (self.result, self.decode, self.abort)
+    pub(crate) fn into_outcome(self) -> (Outcome, fn(&[u8]) -> Result<T>) {
+        (self.result, self.decode)
     }
 
     /// Waits for the thread and returns its result.
