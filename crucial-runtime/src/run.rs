@@ -210,6 +210,7 @@ pub fn may_block(what: &dyn fmt::Display) -> Result<()> {
 }
 
 /// Runs something that blocks for a moment, whatever runtime this thread is in.
+#[cfg(feature = "processes")]
 pub(crate) fn aside<R: Send>(f: impl FnOnce() -> R + Send) -> R {
     match Handle::try_current().map(|handle| handle.runtime_flavor()) {
         // A thread outside of the runtime may block; this one waits for it as for any other system call.

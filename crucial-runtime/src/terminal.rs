@@ -35,7 +35,7 @@ pub fn print<R>(f: impl FnOnce() -> R) -> R {
     result.expect("a guard calls what it is given")
 }
 
-/// Standard error, whose writes are [printed](print).
+/// Standard error, whose writes are [printed](print()).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Stderr;
 

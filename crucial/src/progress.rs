@@ -5,10 +5,14 @@ pub(crate) use bar::Progress;
 
 #[cfg(feature = "progress")]
 mod bar {
-    use std::{sync::OnceLock, time::Duration};
+    use std::{
+        io::{Write, stderr},
+        sync::OnceLock,
+        time::Duration,
+    };
 
     use crucial_runtime::terminal;
-    use indicatif::{MultiProgress, ProgressBar, ProgressFinish, ProgressStyle};
+    use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
     /// A bar. It is drawn only where standard error is a terminal.
     #[derive(Debug)]
@@ -31,7 +35,9 @@ mod bar {
     impl Progress {
         /// A bar whose length grows with [`expect`](Self::expect).
         pub(crate) fn growing(what: &str) -> Self {
-            Progress { grows: true, ..Self::of(what, Some(0)) }
+            let mut progress = Self::of(what, Some(0));
+            progress.grows = true;
+            progress
         }
 
         /// A bar for so many steps, if their number is known.
@@ -41,11 +47,7 @@ mod bar {
                 None => ProgressBar::no_length(),
             };
             let style = ProgressStyle::with_template(STYLE).expect("the template is well-formed");
-            // What has been reached stays visible, also when it isn't all.
-            let bar = bar
-                .with_style(style.progress_chars("=> "))
-                .with_message(what.to_owned())
-                .with_finish(ProgressFinish::Abandon);
+            let bar = bar.with_style(style.progress_chars("=> ")).with_message(what.to_owned());
             let bar = bars().add(bar);
             if !bar.is_hidden() {
                 bar.enable_steady_tick(Duration::from_millis(200));
@@ -63,8 +65,26 @@ mod bar {
             self.bar.inc(steps);
         }
 
+        /// Puts a line in the place of the bar: what has been reached, also if it isn't all.
         pub(crate) fn finish(&self) {
-            self.bar.abandon();
+            if self.bar.is_hidden() || self.bar.is_finished() {
+                return;
+            }
+            self.bar.finish_and_clear();
+            bars().remove(&self.bar);
+            let (what, done, elapsed) = (self.bar.message(), self.bar.position(), self.bar.elapsed());
+            let of = match self.bar.length() {
+                Some(steps) if steps != done => format!(" of {steps}"),
+                _ => String::new(),
+            };
+            // A closed terminal is no reason to fail.
+            let _ = terminal::print(|| writeln!(stderr().lock(), "{what}: {done}{of} in {elapsed:.1?}"));
+        }
+    }
+
+    impl Drop for Progress {
+        fn drop(&mut self) {
+            self.finish();
         }
     }
 }

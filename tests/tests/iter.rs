@@ -180,7 +180,7 @@ fn fails_at(n: u64, bad: u64) -> u64 {
 
 #[cloud_fn]
 fn fails_at_first(attempts: &[AtomicU64], n: u64) -> u64 {
-    assert!(attempts[n as usize].fetch_add(1, SeqCst) > 0 || n % 2 == 0, "{n} is odd");
+    assert!(attempts[n as usize].fetch_add(1, SeqCst) > 0 || n.is_multiple_of(2), "{n} is odd");
     attempts[n as usize].load(SeqCst)
 }
 
@@ -189,7 +189,7 @@ fn a_panic_names_item_and_attempt() {
     let items = || (0..8).into_cloud_iter().with_chunk(4);
     let message = panic_of(|| items().map(|n| fails_at(n, 5)).collect::<Vec<_>>());
     assert_says(&message, &["item 5: ", "iter::fails_at` panicked (attempt 1): 5 is bad"]);
-    let message = panic_of(|| items().for_each(|n| fails_at_unit(n)));
+    let message = panic_of(|| items().for_each(fails_at_unit));
     assert_says(&message, &["item 3: ", "attempt 1", "3 is bad"]);
     // As a value, beside the results of the others of its chunk.
     let results: Vec<_> = items().map(|n| fails_at(n, 5)).results().collect();

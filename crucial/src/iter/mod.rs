@@ -210,7 +210,7 @@ impl<I: Iterator> CloudIter<I> {
     }
 
     /// Calls a cloud function for each item: `map(f)`, or `map(|item| f(item, &more))`. The closure runs here, as the
-    /// one of [`thread::spawn`](crate::thread::spawn). After rayon's `map`.
+    /// one of [`thread::spawn`]. After rayon's `map`.
     pub fn map<F, R: 'static>(self, f: F) -> Map<I, F>
     where
         F: FnMut(I::Item) -> Task<R>,

@@ -5,7 +5,10 @@ use std::{
     task::{Context, Poll},
 };
 
-use crucial_runtime::backend::{self, Abort, Outcome, Spawned};
+use crucial_runtime::{
+    backend::{self, Abort, Outcome, Spawned},
+    task::Decode,
+};
 
 use super::{Result, Thread};
 
@@ -27,7 +30,7 @@ use super::{Result, Thread};
 /// ```
 pub struct JoinHandle<T> {
     result: Outcome,
-    decode: fn(&[u8]) -> Result<T>,
+    decode: Decode<T>,
     thread: Thread,
     abort: Abort,
 }
@@ -44,7 +47,7 @@ impl<T> JoinHandle<T> {
         JoinHandle { result, decode, thread: Thread::of(thread), abort }
     }
 
-    pub(crate) fn into_outcome(self) -> (Outcome, fn(&[u8]) -> Result<T>) {
+    pub(crate) fn into_outcome(self) -> (Outcome, Decode<T>) {
         (self.result, self.decode)
     }
 
