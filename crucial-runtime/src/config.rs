@@ -53,7 +53,7 @@ pub struct Config {
     /// `servers`: the addresses of the DSO servers, `host:port`, separated by commas. Empty: a node in this process.
     pub servers: Vec<String>,
     /// `concurrency`: how many cloud threads run at once; more wait. Default: as many as are spawned in `threads`,
-    /// 1,000 in `processes`.
+    /// 1,000 in `processes`, and in `hybrid` 1,000 of those that overflow.
     pub concurrency: Option<usize>,
     /// `hybrid_threads`: in `hybrid`, how many cloud threads run in this process before others overflow. Default: as
     /// many as the machine runs at once.
@@ -72,7 +72,7 @@ pub struct Config {
     /// `retries`: how often a failed cloud thread is repeated when its attribute does not say. Default: 0.
     pub retries: u32,
     /// `timeout`: how long a cloud thread may take when its attribute does not say. Default: 15 minutes in
-    /// `processes`, no limit in `threads`.
+    /// `processes`, no limit in `threads`; in `hybrid`, that of the place where it runs.
     pub timeout: Option<Duration>,
     /// `memory`: how much memory a function process may use when its attribute does not say, in MiB. Default: 1769,
     /// for which Lambda gives a whole CPU.
