@@ -80,6 +80,13 @@ impl fmt::Debug for Entered {
     }
 }
 
+impl Entered {
+    /// Leaves undone what was to be done at the end: another attempt has taken the place of this one.
+    pub fn abandon(self) {
+        AT_END.take();
+    }
+}
+
 impl Drop for Entered {
     fn drop(&mut self) {
         for f in AT_END.replace(std::mem::take(&mut self.at_end)) {

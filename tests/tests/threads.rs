@@ -360,6 +360,30 @@ fn a_token_waits_and_there_is_only_one() {
     thread::park_timeout(Duration::from_secs(600));
 }
 
+#[cloud_fn(timeout = "500ms", retries = 1)]
+fn parks_in_its_second_attempt(attempts: &AtomicU64, never: &Semaphore, first_ends: &Tally) -> u64 {
+    let attempt = attempts.fetch_add(1, SeqCst) + 1;
+    // Both use the thread's token, which is the same object.
+    thread::park_timeout(Duration::ZERO);
+    if attempt == 1 {
+        never.take(1);
+        first_ends.add(1);
+    } else {
+        never.add_permits(1);
+        first_ends.reach(1);
+        // Long enough for the first attempt to end altogether, if it can.
+        thread::park_timeout(Duration::from_millis(100));
+    }
+    attempt
+}
+
+#[test(modes(embedded, server))]
+fn an_attempt_that_was_given_up_leaves_the_token_to_the_next() {
+    let (attempts, never, first_ends) = (AtomicU64::new(0), Semaphore::new(0), Tally::new(0));
+    let thread = thread::spawn(|| parks_in_its_second_attempt(&attempts, &never, &first_ends));
+    assert_eq!(thread.join(), Ok(2));
+}
+
 #[cloud_fn(retries = 3)]
 fn waits_for_ever(started: &Journal, never: &Semaphore) {
     started.push(std::process::id().into());

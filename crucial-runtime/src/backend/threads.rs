@@ -121,8 +121,13 @@ impl Attempts {
         let started = thread::Builder::new().name(self.thread.system_name()).spawn(move || {
             let result = {
                 let _run = me.run.enter();
-                let _thread = me.thread.enter();
-                me.function.run(me.args.clone(), number)
+                let thread = me.thread.enter();
+                let result = me.function.run(me.args.clone(), number);
+                // One that took too long must not tidy up behind the next.
+                if me.state.lock().unwrap().retry.attempt() != number {
+                    thread.abandon();
+                }
+                result
             };
             me.ended(number, result);
         });
