@@ -1,7 +1,8 @@
 //! Executors: cloud threads from a queue, so many at a time. After Java's `java.util.concurrent.ExecutorService`.
 //!
 //! [`thread::spawn`](crate::thread::spawn) starts a thread for each task; an [`Executor`] takes many tasks, runs a
-//! few of them at once, and can be shut down as a whole.
+//! few of them at once, and can be shut down as a whole. Each task is a cloud thread of its own; for very many small
+//! ones, [`iter`](crate::iter) puts several into one.
 //!
 //! ```
 //! use crucial::{cloud_fn, executor::Executor};
