@@ -22,7 +22,8 @@
 //!
 //! Items are taken, and the arguments of their calls encoded, as workers become free: an iterator may be long or
 //! endless, and at no time is more of it in memory than a few chunks for each worker. If the consumer of the results
-//! is slower than the workers, they wait for it.
+//! is slower than the workers, they wait for it; and if results have to come in order, one slow chunk lets only some
+//! dozens of others go ahead.
 //!
 //! # When a function fails
 //!
