@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, env, fmt, path::Path, str::FromStr, time::Durat
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    function::Options,
+};
 
 /// Where cloud threads run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +19,8 @@ pub enum BackendKind {
     Threads,
     /// Processes of this machine, through a local implementation of the Lambda Runtime API.
     Processes,
+    /// Threads of this process as long as there is room, then another back end.
+    Hybrid,
 }
 
 /// Limits of a server and of what clients may send to it.
@@ -42,13 +47,19 @@ impl Default for Limits {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Config {
-    /// `backend`: where cloud threads run: `threads` (default) or `processes`.
+    /// `backend`: where cloud threads run: `threads` (default), `processes`, or `hybrid`: threads first, then
+    /// `hybrid_overflow`.
     pub backend: BackendKind,
     /// `servers`: the addresses of the DSO servers, `host:port`, separated by commas. Empty: a node in this process.
     pub servers: Vec<String>,
     /// `concurrency`: how many cloud threads run at once; more wait. Default: as many as are spawned in `threads`,
-    /// 1,000 in `processes`.
+    /// 1,000 in `processes`, and in `hybrid` 1,000 of those that overflow.
     pub concurrency: Option<usize>,
+    /// `hybrid_threads`: in `hybrid`, how many cloud threads run in this process before others overflow. Default: as
+    /// many as the machine runs at once.
+    pub hybrid_threads: Option<usize>,
+    /// `hybrid_overflow`: in `hybrid`, the back end of the cloud threads that find no room: `processes` (default).
+    pub hybrid_overflow: BackendKind,
     /// `log`: what is logged to standard error, as a filter of the `tracing` crate. Default: `warn`.
     pub log: String,
     /// `spin`: how long a blocked caller and an idle connection of a server look for an answer before they sleep,
@@ -61,7 +72,7 @@ pub struct Config {
     /// `retries`: how often a failed cloud thread is repeated when its attribute does not say. Default: 0.
     pub retries: u32,
     /// `timeout`: how long a cloud thread may take when its attribute does not say. Default: 15 minutes in
-    /// `processes`, no limit in `threads`.
+    /// `processes`, no limit in `threads`; in `hybrid`, that of the place where it runs.
     pub timeout: Option<Duration>,
     /// `memory`: how much memory a function process may use when its attribute does not say, in MiB. Default: 1769,
     /// for which Lambda gives a whole CPU.
@@ -81,6 +92,8 @@ impl Default for Config {
             backend: BackendKind::default(),
             servers: Vec::new(),
             concurrency: None,
+            hybrid_threads: None,
+            hybrid_overflow: BackendKind::Processes,
             log: "warn".to_owned(),
             spin: Duration::from_micros(50),
             connect_timeout: Duration::from_secs(10),
@@ -121,6 +134,13 @@ impl Config {
         Config::from_found(found)
     }
 
+    /// The options of a task for which neither its caller nor its function's attribute says more.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn task_options(&self) -> Options {
+        Options { retries: Some(self.retries), timeout: self.timeout, memory: Some(self.memory) }
+    }
+
     fn from_found(mut found: BTreeMap<String, Found>) -> Result<Config> {
         let mut config = Config::default();
         {
@@ -134,6 +154,12 @@ impl Config {
             }
             if let Some(s) = setting("concurrency") {
                 config.concurrency = Some(s.parse(at_least_one)?);
+            }
+            if let Some(s) = setting("hybrid_threads") {
+                config.hybrid_threads = Some(s.parse(at_least_one)?);
+            }
+            if let Some(s) = setting("hybrid_overflow") {
+                config.hybrid_overflow = s.parse(overflow)?;
             }
             if let Some(s) = setting("log") {
                 config.log = s.found.value;
@@ -182,10 +208,12 @@ impl Config {
     }
 }
 
-const KEYS: [&str; 15] = [
+const KEYS: [&str; 17] = [
     "backend",
     "concurrency",
     "connect_timeout",
+    "hybrid_overflow",
+    "hybrid_threads",
     "idle",
     "lease",
     "limit_frame",
@@ -264,10 +292,22 @@ fn backend_kind(text: &str) -> Result<BackendKind, String> {
     match text {
         "threads" => Ok(BackendKind::Threads),
         "processes" => Ok(BackendKind::Processes),
-        "lambda" | "http" | "hybrid" => {
-            Err("this back end is not there yet; use `threads` or `processes`".into())
+        "hybrid" => Ok(BackendKind::Hybrid),
+        "lambda" | "http" => {
+            Err("this back end is not there yet; use `threads`, `processes` or `hybrid`".into())
         }
-        _ => Err("expected `threads` or `processes`".into()),
+        _ => Err("expected `threads`, `processes` or `hybrid`".into()),
+    }
+}
+
+/// What `hybrid_overflow` can be.
+pub(crate) const OVERFLOWS: &str = "expected `processes`";
+
+fn overflow(text: &str) -> Result<BackendKind, String> {
+    match text {
+        "processes" => Ok(BackendKind::Processes),
+        "lambda" | "http" => Err("this back end is not there yet; use `processes`".into()),
+        _ => Err(OVERFLOWS.into()),
     }
 }
 
@@ -276,6 +316,7 @@ impl fmt::Display for BackendKind {
         f.write_str(match self {
             BackendKind::Threads => "threads",
             BackendKind::Processes => "processes",
+            BackendKind::Hybrid => "hybrid",
         })
     }
 }
@@ -357,7 +398,9 @@ mod tests {
     #[test]
     fn an_error_names_key_value_and_source() {
         for (name, value, reason) in [
-            ("CRUCIAL_BACKEND", "proceses", "expected `threads` or `processes`"),
+            ("CRUCIAL_BACKEND", "proceses", "expected `threads`, `processes` or `hybrid`"),
+            ("CRUCIAL_HYBRID_OVERFLOW", "threads", "expected `processes`"),
+            ("CRUCIAL_HYBRID_THREADS", "0", "at least 1"),
             ("CRUCIAL_SERVERS", "localhost", "`localhost` is not `host:port`"),
             ("CRUCIAL_CONCURRENCY", "0", "at least 1"),
             ("CRUCIAL_SPIN", "50", "a number with a unit"),

@@ -120,6 +120,15 @@ pub enum Error {
         /// What happened, in the words of the back end.
         reason: String,
     },
+    /// A cloud thread was aborted, or the executor that it waited in was shut down.
+    #[error("cloud function `{function}` was cancelled")]
+    FunctionCancelled {
+        /// The function's name.
+        function: String,
+    },
+    /// An executor got a task after it was shut down.
+    #[error("the executor takes no more tasks: it was shut down")]
+    ExecutorShutDown,
     /// A call did not finish in the time it was given. If it was parked at a guard, it has certainly not run.
     #[error("{what} timed out after {after:?}")]
     Timeout {

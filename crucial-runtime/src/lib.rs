@@ -6,6 +6,7 @@
 //! - [`mod@reference`]: object references, keys and the handles' common trait,
 //! - [`function`] and [`task`]: the registry of cloud functions and the work they describe,
 //! - [`shared_fn`]: the registry of the functions that servers apply to values; [`ordered`] encodes keys in order,
+//! - [`thread`]: which thread this is,
 //! - [`backend`]: where cloud threads run; [`lambda`] is the local Lambda service of the process back end,
 //! - [`wire`] and [`client`]: the data plane's protocol and its client side,
 //! - [`run`]: one execution of a program, which ties these together,
@@ -31,4 +32,6 @@ pub mod run;
 pub mod shared_fn;
 pub mod support;
 pub mod task;
+pub mod terminal;
+pub mod thread;
 pub mod wire;

@@ -201,6 +201,26 @@ pub(crate) fn blocking<R>(what: &dyn fmt::Display, f: impl FnOnce() -> Result<R>
     }
 }
 
+/// Whether this thread may block: [`Error::BlockingInAsync`] if that would stop a whole async runtime.
+pub fn may_block(what: &dyn fmt::Display) -> Result<()> {
+    match Handle::try_current().map(|handle| handle.runtime_flavor()) {
+        Ok(RuntimeFlavor::CurrentThread) => Err(Error::BlockingInAsync { what: what.to_string() }),
+        _ => Ok(()),
+    }
+}
+
+/// Runs something that blocks for a moment, whatever runtime this thread is in.
+#[cfg(feature = "processes")]
+pub(crate) fn aside<R: Send>(f: impl FnOnce() -> R + Send) -> R {
+    match Handle::try_current().map(|handle| handle.runtime_flavor()) {
+        // A thread outside of the runtime may block; this one waits for it as for any other system call.
+        Ok(RuntimeFlavor::CurrentThread) => std::thread::scope(|scope| {
+            scope.spawn(f).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        }),
+        _ => f(),
+    }
+}
+
 /// Drives a future from a blocking thread.
 ///
 /// # Panics

@@ -44,6 +44,26 @@ impl<T> Task<T> {
         self.function.name
     }
 
+    /// The function and its encoded arguments: for what starts tasks.
+    #[doc(hidden)]
+    pub fn into_call(self) -> (&'static FunctionInfo, Result<Vec<u8>>) {
+        (self.function, self.args)
+    }
+
+    /// How to decode the result.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn decoder(&self) -> Decode<T> {
+        self.decode
+    }
+
+    /// The task's own options.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn options(&self) -> Options {
+        self.options
+    }
+
     /// Runs the task on this thread and returns its result. Arguments and result are copied, as in a cloud thread.
     ///
     /// # Panics

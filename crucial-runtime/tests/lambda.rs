@@ -13,7 +13,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use crucial_runtime::lambda::{
     ErrorDocument, Function, FunctionError, Invocation, InvokeError, InvokeOptions, LocalLambda, MAX_LINE,
-    OutputLine, OutputStream, invoke_http,
+    OutputLine, OutputStream, invoke_http, stop_http,
 };
 use http_body_util::{BodyExt, Full};
 use hyper::{HeaderMap, Method, Request};
@@ -278,6 +278,57 @@ async fn a_timeout_can_be_given_with_the_call() {
     let event = json!({"do": "sleep", "ms": 3_600_000}).to_string();
     let late = lab.lambda.invoke(event.into(), options).await.unwrap();
     assert!(error(&late).error_message.ends_with("Task timed out after 0.20 seconds"), "{late:?}");
+}
+
+#[tokio::test]
+async fn an_invocation_can_be_stopped_by_its_token() {
+    let named =
+        |token: &str| InvokeOptions { stop_token: Some(token.to_owned()), ..InvokeOptions::default() };
+    let lab = Lab::start(function()).await;
+    let pid = lab.pid().await;
+    let endpoint = lab.lambda.endpoint().to_string();
+    assert!(!lab.lambda.stop("warm").await, "there is no such invocation yet");
+
+    // On a warm instance, stopped directly; on a new one, through the API.
+    let event = || Bytes::from(json!({"do": "sleep", "ms": 3_600_000}).to_string());
+    let warm = tokio::spawn({
+        let (lambda, options) = (lab.lambda.clone(), named("warm"));
+        async move { lambda.invoke(event(), options).await }
+    });
+    while !lab.lambda.stop("warm").await {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let stopped = error(&warm.await.unwrap().unwrap());
+    assert_eq!(stopped.error_type, "Sandbox.Stopped");
+    eventually("the process is gone", || !is_alive(pid)).await;
+    let other = lab.sleep(300);
+    let cold = tokio::spawn({
+        let (endpoint, options) = (endpoint.clone(), named("cold"));
+        async move { invoke_http(&endpoint, "plain", event(), &options).await }
+    });
+    while !stop_http(&endpoint, "cold").await {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(error(&cold.await.unwrap().unwrap()).error_type, "Sandbox.Stopped");
+    assert!(!stop_http(&endpoint, "unknown").await);
+    // Nobody else notices.
+    assert_eq!(other.await.unwrap().unwrap().function_error, None);
+    assert!(is_alive(lab.pid().await));
+    lab.lambda.shutdown().await;
+    assert!(!lab.lambda.stop("warm").await && !stop_http(&endpoint, "warm").await);
+}
+
+#[tokio::test]
+async fn an_instance_that_is_not_ready_can_be_stopped() {
+    let lab = Lab::start(mode("never-ready")).await;
+    let options = InvokeOptions { stop_token: Some("early".to_owned()), ..InvokeOptions::default() };
+    let lambda = lab.lambda.clone();
+    let early = tokio::spawn(async move { lambda.invoke("{}".into(), options).await });
+    while !lab.lambda.stop("early").await {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(error(&early.await.unwrap().unwrap()).error_type, "Sandbox.Stopped");
+    lab.lambda.shutdown().await;
 }
 
 #[tokio::test]

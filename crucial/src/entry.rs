@@ -16,6 +16,7 @@ use crucial_runtime::{
     config::{BackendKind, Config},
     error::{Error, Result},
     run::{self, Run},
+    terminal,
 };
 use crucial_server::{listener::Listener, node::Node};
 
@@ -60,7 +61,7 @@ pub(crate) fn log(config: &Config, default: &str) -> Result<()> {
         source_name: "the configuration".to_owned(),
         reason: error.to_string(),
     })?;
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| terminal::Stderr).try_init();
     Ok(())
 }
 

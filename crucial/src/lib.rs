@@ -2,7 +2,7 @@
 //!
 //! A multi-threaded program written with [`std::thread`] and [`std::sync`] becomes a distributed one: the imports
 //! change, and three attributes are added. The modules here are those of `std`: [`thread`], [`sync`],
-//! [`sync::atomic`], [`collections`].
+//! [`sync::atomic`], [`collections`]. Two more hold what programs build from threads: [`executor`] and [`iter`].
 //!
 //! # Quick start
 //!
@@ -139,11 +139,33 @@
 //! |---|---|
 //! | (none) | cloud threads are threads, objects live in this process |
 //! | `CRUCIAL_BACKEND=processes` | each cloud thread runs in a process of this machine, started when needed and reused |
+//! | `CRUCIAL_BACKEND=hybrid` | cloud threads are threads as long as the machine has CPUs for them, the others run in processes |
 //! | `CRUCIAL_SERVERS=host:port` | objects live in a server: `app crucial serve` starts one, `app crucial status` looks into it |
 //!
 //! `app` is your program: every program built with [`#[crucial::main]`](main) serves its own shared types. All
 //! settings are fields of [`Config`], and come from `crucial.toml` in the working directory or above it, then from
 //! the environment: `timeout = "30s"` is `CRUCIAL_TIMEOUT=30s`.
+//!
+//! # Many tasks
+//!
+//! [`thread::scope`] joins the threads that it started. An [`Executor`](executor::Executor) runs tasks from a queue,
+//! so many at a time, and can be shut down. A parallel [iterator](iter) calls a function for each of its items, many
+//! items to a cloud thread:
+//!
+//! ```
+//! use crucial::{cloud_fn, iter::IntoCloudIterator};
+//!
+//! #[cloud_fn]
+//! fn render(row: u32) -> Vec<u8> {
+//!     (0..64).map(|column| ((row ^ column) * 4) as u8).collect()
+//! }
+//!
+//! let picture: Vec<Vec<u8>> = (0..64).into_cloud_iter().map(render).collect();
+//! assert_eq!(picture[1][3], 8);
+//! ```
+//!
+//! Both show how far they are, if asked to: `.progress("rendering")`, with the feature `progress`, which is on by
+//! default.
 //!
 //! # Errors
 //!
@@ -174,11 +196,14 @@ pub use crucial_runtime::{
 };
 
 pub mod collections;
+pub mod executor;
+pub mod iter;
 pub mod sync;
 pub mod thread;
 
 mod cli;
 mod entry;
+mod progress;
 mod typed;
 
 /// The README's programs compile and run.

@@ -99,8 +99,9 @@ fn a_server_says_why_it_cannot_listen() {
 #[test]
 fn a_wrong_variable_is_named_with_its_value() {
     for (name, value, reason) in [
-        ("CRUCIAL_BACKEND", "procesess", "expected `threads` or `processes`"),
+        ("CRUCIAL_BACKEND", "procesess", "expected `threads`, `processes` or `hybrid`"),
         ("CRUCIAL_BACKEND", "lambda", "not there yet"),
+        ("CRUCIAL_HYBRID_OVERFLOW", "threads", "expected `processes`"),
         ("CRUCIAL_SERVERS", "localhost", "not `host:port`"),
         ("CRUCIAL_SERVERS", "a:1,b:2", "give one address"),
         ("CRUCIAL_CONCURRENCY", "-3", "expected a number"),

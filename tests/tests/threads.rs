@@ -76,7 +76,7 @@ fn a_handle_knows_its_thread_and_can_be_awaited() {
     assert!(thread.thread().function().ends_with("threads::add"));
     eventually("the thread ends", || thread.is_finished());
     assert_eq!(crucial::run::block_on(thread), Ok(2));
-    assert!(thread::available_parallelism().unwrap() >= 1);
+    assert!(thread::available_parallelism().unwrap().get() >= 1);
 }
 
 #[cloud_fn]
@@ -198,6 +198,262 @@ fn a_thread_that_takes_too_long_is_given_up() {
     never.add_permits(2);
 }
 
+#[cloud_fn(timeout = "300ms", retries = 2)]
+fn takes_too_long_at_first(attempts: &AtomicU64, slow: u64, never: &Semaphore) -> u64 {
+    let attempt = attempts.fetch_add(1, SeqCst) + 1;
+    if attempt <= slow {
+        never.take(1);
+    }
+    attempt
+}
+
+#[test(modes(embedded, processes, server))]
+fn each_attempt_has_its_own_time() {
+    let (attempts, never) = (AtomicU64::new(0), Semaphore::new(0));
+    assert_eq!(thread::spawn(|| takes_too_long_at_first(&attempts, 2, &never)).join(), Ok(3));
+    let attempts = AtomicU64::new(0);
+    let error = thread::spawn(|| takes_too_long_at_first(&attempts, 3, &never)).join().unwrap_err();
+    assert_says(&error, &["takes_too_long_at_first", "attempt 3", "timed out"]);
+    assert_eq!(attempts.load(SeqCst), 3);
+    never.add_permits(5);
+}
+
+#[test(modes(embedded, processes, server))]
+fn threads_are_spawned_and_awaited_in_a_current_thread_runtime() {
+    // A run that has not yet started anything.
+    let _run = OwnRun::enter(config());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let (a, b) = (thread::spawn(|| add(1, 2)), thread::spawn(|| add(3, 4)));
+        assert_eq!((a.await, b.await), (Ok(3), Ok(7)));
+        let error = thread::spawn(|| add(1, 2)).join().unwrap_err();
+        assert!(matches!(error, Error::BlockingInAsync { .. }), "{error}");
+        assert_says(&error, &["join", "`.await` the handle"]);
+        let message = tests::panic_of(|| thread::scope(|_| ()));
+        assert_says(&message, &["thread::scope", "current-thread"]);
+    });
+}
+
+#[cloud_fn]
+fn who_am_i() -> (thread::ThreadId, Option<String>, String) {
+    let me = thread::current();
+    (me.id(), me.name().map(str::to_owned), me.function().to_owned())
+}
+
+#[cloud_fn(retries = 1)]
+fn who_am_i_at_last(ids: &Journal) -> Vec<u64> {
+    let id = format!("{:?}", thread::current().id());
+    let digits: String = id.chars().filter(char::is_ascii_hexdigit).rev().take(15).collect();
+    ids.push(u64::from_str_radix(&digits, 16).unwrap());
+    assert!(ids.tokens().len() > 1, "the first attempt fails");
+    ids.tokens()
+}
+
+#[cloud_fn]
+async fn who_waits() -> Option<String> {
+    tokio::task::yield_now().await;
+    thread::current().name().map(str::to_owned)
+}
+
+#[test(modes(embedded, processes, server))]
+fn a_thread_knows_itself() {
+    let named = thread::Builder::new().name("one and\0only").spawn(who_am_i).unwrap();
+    let known = named.thread().clone();
+    let (id, name, function) = named.join().unwrap();
+    assert_eq!((id, name.as_deref()), (known.id(), Some("one and\0only")));
+    assert_eq!(function, known.function());
+    let (other, name, _) = thread::spawn(who_am_i).join().unwrap();
+    assert_eq!(name, None);
+    assert_ne!(id, other);
+    // It stays the same thread when it is tried again.
+    let ids = thread::spawn(|| who_am_i_at_last(&Journal::new())).join().unwrap();
+    assert_eq!(ids[0], ids[1]);
+    let waits = thread::Builder::new().name("waits").spawn(who_waits).unwrap();
+    assert_eq!(waits.join().unwrap().as_deref(), Some("waits"));
+    // A thread that isn't a cloud thread.
+    let here = thread::current();
+    assert_eq!(here.id(), thread::current().id());
+    assert_eq!(here.name(), std::thread::current().name());
+    assert_eq!(here.function(), "");
+    // Nor does a task that runs here make another thread of this one.
+    assert_eq!(who_am_i().here().0, here.id());
+}
+
+thread_local! {
+    static COUNT: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
+}
+
+#[cloud_fn]
+fn count_locally() -> u32 {
+    COUNT.replace(COUNT.get() + 1)
+}
+
+#[test(modes(embedded, processes, server))]
+fn thread_local_values_start_anew() {
+    let mut config = config();
+    config.concurrency = Some(1);
+    let _run = OwnRun::enter(config);
+    let threads: Vec<_> = (0..3).map(|_| thread::spawn(count_locally)).collect();
+    assert!(threads.into_iter().all(|thread| thread.join() == Ok(0)));
+}
+
+#[cloud_fn]
+fn parks(unparked: &Journal, times: u64, ready: &Tally) {
+    ready.add(1);
+    for n in 0..times {
+        thread::park();
+        unparked.push(n);
+        ready.add(1);
+    }
+}
+
+#[cloud_fn]
+fn unparks(thread: &thread::Thread) {
+    thread.unpark();
+}
+
+#[test(modes(embedded, processes, server))]
+fn unpark_lets_a_parked_thread_go_on() {
+    let (unparked, ready) = (Journal::new(), Tally::new(0));
+    let parked = thread::spawn(|| parks(&unparked, 2, &ready));
+    ready.reach(1);
+    assert!(unparked.tokens().is_empty());
+    // From this thread, then from another cloud thread, with a handle that has travelled.
+    parked.thread().unpark();
+    ready.reach(2);
+    assert_eq!(unparked.tokens(), [0]);
+    thread::spawn(|| unparks(parked.thread())).join().unwrap();
+    parked.join().unwrap();
+    assert_eq!(unparked.tokens(), [0, 1]);
+}
+
+#[cloud_fn]
+fn parks_for_a_token(gate: &Semaphore) -> bool {
+    gate.take(1);
+    thread::park();
+    // There is no second token: this one ends by its time.
+    let start = Instant::now();
+    thread::park_timeout(Duration::from_millis(50));
+    start.elapsed() >= Duration::from_millis(50)
+}
+
+#[test(modes(embedded, processes, server))]
+fn a_token_waits_and_there_is_only_one() {
+    let gate = Semaphore::new(0);
+    let parked = thread::spawn(|| parks_for_a_token(&gate));
+    parked.thread().unpark();
+    parked.thread().unpark();
+    gate.add_permits(1);
+    assert_eq!(parked.join(), Ok(true));
+
+    // The same for a thread that isn't a cloud thread.
+    let here = thread::current();
+    here.unpark();
+    here.unpark();
+    thread::park();
+    let start = Instant::now();
+    thread::park_timeout(Duration::from_millis(50));
+    assert!(start.elapsed() >= Duration::from_millis(50));
+    thread::spawn(|| unparks(&here)).join().unwrap();
+    thread::park_timeout(Duration::ZERO);
+    thread::spawn(|| unparks(&here)).join().unwrap();
+    thread::park_timeout(Duration::from_secs(600));
+}
+
+#[cloud_fn(timeout = "1s", retries = 1)]
+fn parks_in_its_second_attempt(attempts: &AtomicU64, never: &Semaphore, first_ends: &Tally) -> u64 {
+    let attempt = attempts.fetch_add(1, SeqCst) + 1;
+    // Both use the thread's token, which is the same object.
+    thread::park_timeout(Duration::ZERO);
+    if attempt == 1 {
+        never.take(1);
+        first_ends.add(1);
+    } else {
+        thread::current().unpark();
+        never.add_permits(1);
+        first_ends.reach(1);
+        // Long enough for the first attempt to end altogether, in most cases.
+        std::thread::sleep(Duration::from_millis(50));
+        thread::park();
+    }
+    attempt
+}
+
+#[test(modes(embedded, server))]
+fn an_attempt_that_was_given_up_leaves_the_token_to_the_next() {
+    let (attempts, never, first_ends) = (AtomicU64::new(0), Semaphore::new(0), Tally::new(0));
+    let thread = thread::spawn(|| parks_in_its_second_attempt(&attempts, &never, &first_ends));
+    assert_eq!(thread.join(), Ok(2));
+}
+
+#[cloud_fn(retries = 3)]
+fn waits_for_ever(started: &Journal, never: &Semaphore) {
+    started.push(std::process::id().into());
+    never.take(1);
+}
+
+#[cloud_fn]
+fn aborts_one_that_waits(started: &Journal, never: &Semaphore) -> String {
+    let thread = thread::spawn(|| waits_for_ever(started, never));
+    eventually("it starts", || !started.tokens().is_empty());
+    thread.abort();
+    thread.join().unwrap_err().to_string()
+}
+
+#[test(modes(embedded, processes, server))]
+fn an_aborted_thread_is_stopped_where_it_can_be() {
+    let never = Semaphore::new(0);
+    let started = Journal::new();
+    let thread = thread::spawn(|| waits_for_ever(&started, &never));
+    eventually("it starts", || !started.tokens().is_empty());
+    let abort = thread.abort_handle();
+    abort.abort();
+    abort.abort();
+    let error = thread.join().unwrap_err();
+    assert_says(&error, &["waits_for_ever` was cancelled"]);
+
+    let nested = Journal::new();
+    let error = thread::spawn(|| aborts_one_that_waits(&nested, &never)).join().unwrap();
+    assert_says(&error, &["waits_for_ever` was cancelled"]);
+    for journal in [&started, &nested] {
+        if in_processes() {
+            let pid = u32::try_from(journal.tokens()[0]).unwrap();
+            eventually("its process is killed", || !tests::process::is_alive(pid));
+        }
+        // No attempt follows.
+        assert_eq!(journal.tokens().len(), 1);
+    }
+    never.add_permits(10);
+
+    // One that has ended keeps its result.
+    let thread = thread::spawn(|| add(1, 2));
+    eventually("it ends", || thread.is_finished());
+    thread.abort();
+    assert_eq!(thread.join(), Ok(3));
+}
+
+#[test(modes(embedded, processes, server))]
+fn an_aborted_thread_that_waits_for_its_turn_never_starts() {
+    let mut config = config();
+    config.concurrency = Some(1);
+    let _run = OwnRun::enter(config);
+    let (gate, done) = (Semaphore::new(0), Tally::new(0));
+    let first = thread::spawn(|| open(&gate, &done));
+    let second = thread::spawn(|| contribute_to(&done));
+    second.abort();
+    assert!(matches!(second.join(), Err(Error::FunctionCancelled { .. })));
+    gate.add_permits(1);
+    first.join().unwrap();
+    // Had it kept its place, it would be before this one.
+    thread::spawn(|| contribute_to(&done)).join().unwrap();
+    assert_eq!(done.get(), 101);
+}
+
+#[cloud_fn]
+fn contribute_to(done: &Tally) {
+    done.add(100);
+}
+
 #[cloud_fn(memory = "64MB")]
 fn uses_too_much(bytes: usize) -> usize {
     let mut held = Vec::new();
@@ -289,7 +545,70 @@ fn no_more_run_at_once_than_configured() {
     let barrier = Barrier::new(2);
     let threads: Vec<_> = (0..4).map(|_| thread::spawn(|| meet(&barrier))).collect();
     threads.into_iter().for_each(|t| t.join().unwrap());
-    assert!(thread::available_parallelism().unwrap() <= 2);
+    assert_eq!(thread::available_parallelism().unwrap().get(), 2);
+}
+
+#[cloud_fn]
+fn meet_in_process(barrier: &Barrier) -> u32 {
+    barrier.wait();
+    std::process::id()
+}
+
+/// This run's settings, with `hybrid` as its back end.
+fn hybrid(threads: usize, concurrency: Option<usize>) -> Config {
+    let mut config = config();
+    config.backend = BackendKind::Hybrid;
+    config.hybrid_threads = Some(threads);
+    config.concurrency = concurrency;
+    config
+}
+
+#[test(modes(embedded, server))]
+fn hybrid_fills_threads_first_and_overflows_to_processes() {
+    let _run = OwnRun::enter(hybrid(2, Some(16)));
+    for _ in 0..2 {
+        // Nobody leaves before all are there.
+        let barrier = Barrier::new(5);
+        let threads: Vec<_> = (0..5).map(|_| thread::spawn(|| meet_in_process(&barrier))).collect();
+        let pids: Vec<_> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
+        let me = std::process::id();
+        assert_eq!(pids[..2], [me, me]);
+        assert!(pids[2..].iter().all(|pid| *pid != me), "{pids:?}");
+    }
+    // The results are those of any other back end.
+    let barrier = Barrier::new(2);
+    let waits: Vec<_> =
+        (0..2).map(|_| thread::Builder::new().name("waits").spawn(|| meet(&barrier))).collect();
+    assert_eq!(thread::spawn(|| tree(2, 2)).join(), Ok(4));
+    waits.into_iter().for_each(|thread| thread.unwrap().join().unwrap());
+    let never = Semaphore::new(0);
+    let both: Vec<_> = (0..2).map(|_| thread::spawn(|| never_ends(&never))).collect();
+    let error = thread::Builder::new().retries(1).spawn(|| fails("elsewhere")).unwrap().join().unwrap_err();
+    assert_says(&error, &["threads::fails` panicked (attempt 2): it fails: elsewhere"]);
+    both.iter().for_each(thread::JoinHandle::abort);
+    never.add_permits(2);
+    two_hundred();
+}
+
+#[cloud_fn]
+fn never_ends(never: &Semaphore) {
+    never.take(1);
+}
+
+#[test(modes(embedded, server))]
+fn the_limit_of_hybrid_is_for_both_together() {
+    {
+        let _run = OwnRun::enter(hybrid(2, Some(3)));
+        assert_eq!(thread::available_parallelism().unwrap().get(), 3);
+        let inside = AtomicU64::new(0);
+        let threads: Vec<_> = (0..12).map(|_| thread::spawn(|| count_at_once(&inside))).collect();
+        let most = threads.into_iter().map(|t| t.join().unwrap()).max();
+        assert!(most <= Some(3), "{most:?} threads ran at once");
+    }
+    // Without room for others, nothing overflows.
+    let _run = OwnRun::enter(hybrid(4, Some(2)));
+    let pids: Vec<_> = (0..6).map(|_| thread::spawn(process)).collect();
+    assert!(pids.into_iter().all(|pid| pid.join() == Ok(std::process::id())));
 }
 
 #[cloud_fn]

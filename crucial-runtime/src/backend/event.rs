@@ -16,6 +16,15 @@ pub(super) struct Event {
     /// Its encoded arguments.
     #[serde(with = "blob")]
     pub args: Vec<u8>,
+    /// Which cloud thread this is.
+    #[serde(with = "hex", default)]
+    pub thread: u128,
+    /// The name of that thread.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The function that the thread is known to run, if that isn't `function`, which runs it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runs: Option<String>,
     /// Which attempt this is, from 1.
     pub attempt: u32,
     /// The run that it belongs to.

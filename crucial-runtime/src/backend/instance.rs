@@ -15,9 +15,10 @@ use crate::{
     config::Config,
     error::{Error, Result},
     function,
-    id::RunId,
+    id::{RunId, ThreadId},
     lambda, object,
     run::{self, Run},
+    thread::Identity,
 };
 
 /// Whether this process was started as a function instance.
@@ -53,10 +54,14 @@ struct Instance {
 impl Instance {
     async fn handle(self: Arc<Self>, event: Event) -> Result<Reply, Diagnostic> {
         let (done, result) = tokio::sync::oneshot::channel();
-        let name = event.function.rsplit("::").next().unwrap_or("cloud").to_owned();
+        let identity = Arc::new(Identity {
+            id: ThreadId(event.thread),
+            name: event.name.clone(),
+            function: Some(event.runs.as_ref().unwrap_or(&event.function).clone()),
+        });
         // A thread of its own, as in std: a blocking call there blocks nothing else.
-        let thread = std::thread::Builder::new().name(name).spawn(move || {
-            let result = self.work(event);
+        let thread = std::thread::Builder::new().name(identity.system_name()).spawn(move || {
+            let result = self.work(event, &identity);
             // What the function printed comes before its result.
             let _ = std::io::stdout().flush();
             let _ = done.send(result);
@@ -73,11 +78,12 @@ impl Instance {
         }
     }
 
-    fn work(&self, event: Event) -> Result<Vec<u8>> {
+    fn work(&self, event: Event, identity: &Arc<Identity>) -> Result<Vec<u8>> {
         let fingerprint = u64::try_from(event.fingerprint).unwrap_or_default();
         let function = function::lookup(&event.function, fingerprint)?;
         let run = self.join(&event)?;
         let _entered = run.enter();
+        let _thread = identity.enter();
         function.run(event.args, event.attempt)
     }
 
@@ -89,7 +95,7 @@ impl Instance {
             return Ok(run.clone());
         }
         let run = Run::join(self.config.clone(), RunId(event.run), &event.servers)?
-            .with_backend(Arc::new(Processes::elsewhere(event.invoke.clone())));
+            .with_backend(Arc::new(Processes::elsewhere(event.invoke.clone(), &self.config)));
         *last = Some(run.clone());
         Ok(run)
     }

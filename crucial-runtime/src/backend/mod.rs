@@ -1,21 +1,31 @@
 //! Where cloud threads run.
 
+mod abort;
 #[cfg(feature = "processes")]
 mod event;
+mod hybrid;
 #[cfg(feature = "processes")]
 pub mod instance;
 #[cfg(feature = "processes")]
 mod processes;
 mod threads;
+mod turn;
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use tokio::sync::oneshot;
+
+pub use self::{
+    abort::Abort,
+    turn::{Turn, turn},
+};
 use crate::{
-    config::BackendKind,
+    config::{BackendKind, Config},
     error::{Error, Result},
     function::{FunctionInfo, Options},
     run::{self, Run},
     task::{Decode, Task},
+    thread::Identity,
 };
 
 /// One cloud thread: a function, its arguments, and who waits for the result.
@@ -26,10 +36,13 @@ pub struct Work {
     pub args: Vec<u8>,
     /// Its options, completed from the configuration.
     pub options: Options,
-    /// The thread's name, for messages.
-    pub name: Option<String>,
+    /// What the thread finds out about itself.
+    pub thread: Arc<Identity>,
+    /// Ends it before its time: it doesn't start any more, is stopped where that is possible, and its result is
+    /// [`Error::FunctionCancelled`].
+    pub abort: Abort,
     /// Gets the encoded result.
-    pub done: tokio::sync::oneshot::Sender<Result<Vec<u8>>>,
+    pub done: oneshot::Sender<Result<Vec<u8>>>,
 }
 
 impl fmt::Debug for Work {
@@ -38,12 +51,52 @@ impl fmt::Debug for Work {
     }
 }
 
+impl Work {
+    /// The work that a task describes, and its outcome.
+    ///
+    /// # Errors
+    /// If an argument couldn't be encoded.
+    pub fn new<T>(
+        task: Task<T>,
+        options: Options,
+        name: Option<String>,
+        config: &Config,
+    ) -> Result<(Work, Spawned<T>)> {
+        let (done, result) = oneshot::channel();
+        let work = Work {
+            function: task.function,
+            args: task.args?,
+            options: options.or(task.options).or(task.function.options).or(config.task_options()),
+            thread: Identity::of_task(task.function.name, name),
+            abort: Abort::default(),
+            done,
+        };
+        let spawned =
+            Spawned { result, decode: task.decode, thread: work.thread.clone(), abort: work.abort.clone() };
+        Ok((work, spawned))
+    }
+}
+
+/// A cloud thread, as the one who started it sees it.
+#[derive(Debug)]
+pub struct Spawned<T> {
+    /// What becomes of it.
+    pub result: Outcome,
+    /// How to decode that.
+    pub decode: Decode<T>,
+    /// What is known of it.
+    pub thread: Arc<Identity>,
+    /// Ends it before its time.
+    pub abort: Abort,
+}
+
 /// A place where cloud threads run.
 pub trait Backend: Send + Sync + 'static {
-    /// Starts a cloud thread, or queues it. The result goes to [`Work::done`], after the retries.
+    /// Starts a cloud thread, or queues it. The result goes to [`Work::done`], after the retries. Never blocks for
+    /// longer than a system call.
     fn start(&self, run: &Arc<Run>, work: Work) -> Result<()>;
 
-    /// How many cloud threads can run at once.
+    /// How many cloud threads run well at once: as many as are configured, or as there are CPUs for them.
     fn parallelism(&self) -> usize;
 
     /// Stops what was started, and returns when nothing of it is left running.
@@ -52,20 +105,53 @@ pub trait Backend: Send + Sync + 'static {
 
 /// The configured back end.
 pub(crate) fn start(run: &Run) -> Result<Arc<dyn Backend>> {
-    match run.config().backend {
-        BackendKind::Threads => Ok(Arc::new(threads::Threads::new(run.config().concurrency))),
-        #[cfg(feature = "processes")]
-        BackendKind::Processes => Ok(Arc::new(processes::Processes::start(run)?)),
-        #[cfg(not(feature = "processes"))]
-        BackendKind::Processes => Err(Error::Registry {
-            reason: "this program was built without the feature `processes` of `crucial`".to_owned(),
-        }),
+    let config = run.config();
+    match config.backend {
+        BackendKind::Threads => Ok(Arc::new(threads::Threads::new(config.concurrency))),
+        BackendKind::Processes => processes(run, config.concurrency),
+        BackendKind::Hybrid => {
+            let local = config.hybrid_threads.unwrap_or_else(cpus);
+            // The limit is for both together.
+            let local = config.concurrency.map_or(local, |limit| local.min(limit));
+            let overflow = match (config.concurrency.map(|limit| limit - local), config.hybrid_overflow) {
+                (Some(0), _) => None,
+                (left, BackendKind::Processes) => Some(processes(run, left)?),
+                (_, kind @ (BackendKind::Threads | BackendKind::Hybrid)) => {
+                    return Err(Error::Config {
+                        key: "hybrid_overflow".to_owned(),
+                        value: kind.to_string(),
+                        source_name: "the program".to_owned(),
+                        reason: crate::config::OVERFLOWS.to_owned(),
+                    });
+                }
+            };
+            Ok(Arc::new(hybrid::Hybrid::new(threads::Threads::new(Some(local)), overflow)))
+        }
     }
+}
+
+#[cfg(feature = "processes")]
+fn processes(run: &Run, limit: Option<usize>) -> Result<Arc<dyn Backend>> {
+    Ok(Arc::new(processes::Processes::start(run, limit)?))
+}
+
+#[cfg(not(feature = "processes"))]
+fn processes(_: &Run, _: Option<usize>) -> Result<Arc<dyn Backend>> {
+    Err(Error::Registry {
+        reason: "this program was built without the feature `processes` of `crucial`".to_owned(),
+    })
+}
+
+/// How many threads this machine runs at once.
+fn cpus() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// Waits for the result of a spawned task.
 pub fn wait(result: Outcome, function: &str) -> Result<Vec<u8>> {
-    run::blocking(&"join", || result.blocking_recv().map_err(|_| never(function)))?
+    run::blocking(&"join; `.await` the handle instead", || {
+        result.blocking_recv().map_err(|_| never(function))
+    })?
 }
 
 /// The error of a cloud thread that ended without a result, because its run ended.
@@ -79,42 +165,55 @@ pub fn never(function: &str) -> Error {
 }
 
 /// What becomes of a spawned task: its encoded result.
-pub type Outcome = tokio::sync::oneshot::Receiver<Result<Vec<u8>>>;
+pub type Outcome = oneshot::Receiver<Result<Vec<u8>>>;
 
-/// Spawns a task in the current run. Returns its outcome, and how to decode that.
-pub fn spawn<T>(task: Task<T>, options: Options, name: Option<String>) -> Result<(Outcome, Decode<T>)> {
+/// Spawns a task in the current run.
+pub fn spawn<T>(task: Task<T>, options: Options, name: Option<String>) -> Result<Spawned<T>> {
     let run = Run::current()?;
-    let config = run.config();
-    let defaults =
-        Options { retries: Some(config.retries), timeout: config.timeout, memory: Some(config.memory) };
-    let (done, result) = tokio::sync::oneshot::channel();
-    let options = options.or(task.options).or(task.function.options).or(defaults);
-    run.backend()?.start(&run, Work { function: task.function, args: task.args?, options, name, done })?;
-    Ok((result, task.decode))
+    let (work, spawned) = Work::new(task, options, name, run.config())?;
+    run.backend()?.start(&run, work)?;
+    Ok(spawned)
+}
+
+fn cancelled(function: &FunctionInfo) -> Error {
+    Error::FunctionCancelled { function: function.name.to_owned() }
+}
+
+fn failed(function: &FunctionInfo, attempt: u32, reason: &str) -> Error {
+    Error::FunctionFailed { function: function.name.to_owned(), attempt, reason: reason.to_owned() }
 }
 
 /// Decides whether a failed attempt is repeated, and after which pause: exponential back-off from 50 ms to 5 s.
 ///
 /// Invariant: only a failed *attempt* is repeated (panic, crash, timeout, out of memory), never a call of the wrong
 /// function or an argument that can't be encoded, which would fail again.
-#[derive(Debug)]
-pub(crate) struct Retry {
+#[derive(Clone, Copy, Debug)]
+pub struct Retry {
     attempt: u32,
     left: u32,
 }
 
 impl Retry {
-    pub(crate) fn new(retries: u32) -> Self {
+    /// Before the first attempt, with this many to repeat it.
+    #[must_use]
+    pub fn new(retries: u32) -> Self {
         Retry { attempt: 1, left: retries }
     }
 
     /// The number of the attempt to make now, from 1.
-    pub(crate) fn attempt(&self) -> u32 {
+    #[must_use]
+    pub fn attempt(&self) -> u32 {
         self.attempt
     }
 
+    /// How often a failed attempt can still be repeated.
+    #[must_use]
+    pub fn left(&self) -> u32 {
+        self.left
+    }
+
     /// The pause before the next attempt; none if `error` is final.
-    pub(crate) fn after(&mut self, error: &Error) -> Option<Duration> {
+    pub fn after(&mut self, error: &Error) -> Option<Duration> {
         if self.left == 0 || !matches!(error, Error::FunctionPanicked { .. } | Error::FunctionFailed { .. }) {
             return None;
         }

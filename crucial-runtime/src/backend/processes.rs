@@ -3,6 +3,7 @@
 use std::{
     fmt,
     io::Write,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -14,16 +15,20 @@ use bytes::Bytes;
 use tokio::sync::Semaphore;
 
 use super::{
-    Backend, Retry, Work,
+    Abort, Backend, Retry, Work, cancelled, cpus,
     event::{Event, FUNCTION, PANIC, Reply},
+    failed, turn,
 };
 use crate::{
+    config::Config,
     error::{Error, Result},
     function::{FunctionInfo, Options},
     lambda::{
         Function, Invocation, InvokeError, InvokeOptions, LocalLambda, OutputLine, OutputStream, invoke_http,
+        stop_http,
     },
     run::{self, Run},
+    terminal,
 };
 
 /// The most cloud threads at once if nothing is configured: what an AWS account has.
@@ -38,7 +43,7 @@ const MEMORY: u64 = 10_240;
 pub(crate) struct Processes {
     lambda: Lambda,
     permits: Arc<Semaphore>,
-    limit: usize,
+    parallelism: usize,
     closed: AtomicBool,
 }
 
@@ -69,17 +74,24 @@ impl Lambda {
             Lambda::Elsewhere(endpoint) => invoke_http(endpoint, FUNCTION, payload, &options).await,
         }
     }
+
+    /// Stops the invocation that was started with this token. Returns whether there is one.
+    async fn stop(&self, token: &str) -> bool {
+        match self {
+            Lambda::Own(lambda) => lambda.stop(token).await,
+            Lambda::Elsewhere(endpoint) => stop_http(endpoint, token).await,
+        }
+    }
 }
 
 impl Processes {
     /// Starts the local Lambda service. Its instances are started when they are needed.
-    pub(crate) fn start(run: &Run) -> Result<Self> {
+    pub(crate) fn start(run: &Run, limit: Option<usize>) -> Result<Self> {
         let config = run.config();
-        let limit = config.concurrency.unwrap_or(CONCURRENCY);
         let program = std::env::current_exe().map_err(|e| Error::io("finding this program's file", &e))?;
         let function = Function {
             args: config.launch.iter().map(Into::into).collect(),
-            concurrency: limit,
+            concurrency: limit.unwrap_or(CONCURRENCY),
             // An invocation's own limits apply; these are the most that it can ask for.
             timeout: TIMEOUT.max(config.timeout.unwrap_or_default()),
             memory: MEMORY.max(config.memory),
@@ -87,42 +99,64 @@ impl Processes {
             ..Function::new(FUNCTION, program)
         };
         let quiet = !config.launch.is_empty();
-        let lambda = run::block_on(LocalLambda::start(function, move |line| print(&line, quiet)))
-            .map_err(|e| Error::io("starting the local Lambda service", &e))?;
+        let start = || run::block_on(LocalLambda::start(function, move |line| print(&line, quiet)));
+        let lambda = run::aside(start).map_err(|e| Error::io("starting the local Lambda service", &e))?;
         Ok(Self::over(Lambda::Own(Arc::new(lambda)), limit))
     }
 
     /// Starts cloud threads through the Invoke API at `endpoint`, from a function process.
-    pub(crate) fn elsewhere(endpoint: String) -> Self {
-        Self::over(Lambda::Elsewhere(endpoint), CONCURRENCY)
+    pub(crate) fn elsewhere(endpoint: String, config: &Config) -> Self {
+        Self::over(Lambda::Elsewhere(endpoint), config.concurrency)
     }
 
-    fn over(lambda: Lambda, limit: usize) -> Self {
-        Processes { lambda, permits: Arc::new(Semaphore::new(limit)), limit, closed: AtomicBool::new(false) }
+    fn over(lambda: Lambda, limit: Option<usize>) -> Self {
+        let permits = limit.unwrap_or(CONCURRENCY).min(Semaphore::MAX_PERMITS);
+        Processes {
+            lambda,
+            permits: Arc::new(Semaphore::new(permits)),
+            // All processes are on this machine, so more of them than it has CPUs make nothing faster.
+            parallelism: limit.unwrap_or_else(cpus),
+            closed: AtomicBool::new(false),
+        }
     }
 }
 
 impl Backend for Processes {
     fn start(&self, run: &Arc<Run>, work: Work) -> Result<()> {
-        let Work { function, args, options, done, .. } = work;
+        let Work { function, args, options, thread, abort, done } = work;
         let event = Event {
             function: function.name.to_owned(),
             fingerprint: function.fingerprint.into(),
             args,
+            thread: thread.id.0,
+            name: thread.name.clone(),
+            runs: thread.function.clone().filter(|runs| runs != function.name),
             attempt: 1,
             run: run.id().0,
-            servers: run.dso().addresses()?,
+            servers: run::aside(|| run.dso().addresses())?,
             invoke: self.lambda.endpoint(),
         };
-        let (lambda, permits) = (self.lambda.clone(), self.permits.clone());
+        let (lambda, turn) = (self.lambda.clone(), turn(&self.permits));
         run::io().spawn(async move {
-            // The queue is this semaphore's: first come, first served.
-            let permit = permits.acquire_owned().await;
-            let result = match &permit {
-                Ok(_) => attempts(&lambda, function, options, event).await,
-                Err(_) => Err(failed(function, 1, "the run has ended")),
+            let permit = tokio::select! {
+                biased;
+                () = abort.aborted() => Err(cancelled(function)),
+                permit = turn => permit.map_err(|_| failed(function, 1, "the run has ended")),
             };
-            drop(permit);
+            let token = token(&event);
+            let mut work = pin!(async {
+                let _permit = permit?;
+                attempts(&lambda, function, options, event, &abort).await
+            });
+            let result = tokio::select! {
+                biased;
+                result = &mut work => result,
+                () = abort.aborted() => {
+                    let _ = done.send(Err(cancelled(function)));
+                    stop(&lambda, &token, work).await;
+                    return;
+                }
+            };
             // Nobody waits if the handle was dropped: the thread was detached, as in std.
             let _ = done.send(result);
         });
@@ -130,7 +164,7 @@ impl Backend for Processes {
     }
 
     fn parallelism(&self) -> usize {
-        self.limit
+        self.parallelism
     }
 
     fn shutdown(&self) {
@@ -139,7 +173,25 @@ impl Backend for Processes {
         }
         self.permits.close();
         if let Lambda::Own(lambda) = &self.lambda {
-            run::block_on(lambda.shutdown());
+            run::aside(|| run::block_on(lambda.shutdown()));
+        }
+    }
+}
+
+/// The name under which the function of an event can be stopped.
+fn token(event: &Event) -> String {
+    format!("{:032x}", event.thread)
+}
+
+/// Stops a cloud thread until it has ended. It may be on its way to the service, so once may be too early.
+async fn stop(lambda: &Lambda, token: &str, mut work: impl Future + Unpin) {
+    loop {
+        tokio::select! {
+            _ = &mut work => return,
+            () = async {
+                lambda.stop(token).await;
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            } => {}
         }
     }
 }
@@ -149,19 +201,25 @@ async fn attempts(
     function: &'static FunctionInfo,
     options: Options,
     mut event: Event,
+    abort: &Abort,
 ) -> Result<Vec<u8>> {
+    let token = token(&event);
     let mut retry = Retry::new(options.retries.unwrap_or(0));
     loop {
         event.attempt = retry.attempt();
         let payload = serde_json::to_vec(&event).expect("an event is text and numbers, which can be encoded");
-        let error = match attempt(lambda, function, &options, payload.into(), event.attempt).await {
-            Ok(result) => return Ok(result),
-            Err(error) => error,
-        };
-        match retry.after(&error) {
+        let error =
+            match attempt(lambda, function, &options, payload.into(), event.attempt, (&token, abort)).await {
+                Ok(result) => return Ok(result),
+                Err(error) => error,
+            };
+        match retry.after(&error).filter(|_| !abort.is_aborted()) {
             Some(pause) => {
                 tracing::info!(function = function.name, %error, "a cloud thread is tried again");
-                tokio::time::sleep(pause).await;
+                tokio::select! {
+                    () = abort.aborted() => return Err(error),
+                    () = tokio::time::sleep(pause) => {}
+                }
             }
             None => return Err(error),
         }
@@ -174,10 +232,12 @@ async fn attempt(
     options: &Options,
     payload: Bytes,
     attempt: u32,
+    (token, abort): (&str, &Abort),
 ) -> Result<Vec<u8>> {
     let limits = InvokeOptions {
         timeout: Some(options.timeout.unwrap_or(TIMEOUT)),
         memory: options.memory,
+        stop_token: Some(token.to_owned()),
         ..InvokeOptions::default()
     };
     let start = Instant::now();
@@ -186,7 +246,7 @@ async fn attempt(
         match lambda.invoke(payload.clone(), limits.clone()).await {
             Ok(invocation) => break invocation,
             // Instances of other callers hold the limit: the function has not run, so waiting is safe.
-            Err(InvokeError::TooManyRequests { .. }) if start.elapsed() < TIMEOUT => {
+            Err(InvokeError::TooManyRequests { .. }) if start.elapsed() < TIMEOUT && !abort.is_aborted() => {
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(Duration::from_secs(1));
             }
@@ -215,24 +275,17 @@ async fn attempt(
     }
 }
 
-fn failed(function: &FunctionInfo, attempt: u32, reason: &str) -> Error {
-    Error::FunctionFailed { function: function.name.to_owned(), attempt, reason: reason.to_owned() }
-}
-
 /// Brings what a function process prints to this terminal.
 fn print(line: &OutputLine, quiet: bool) {
     // A test's process announces the test first; that is no output of the function.
     if quiet && line.request_id.is_none() {
         return;
     }
+    let (stream, text) = (line.stream, format_args!("[process {}] {}", line.instance, line.line));
     // A closed terminal is no reason to fail.
-    let _ = match line.stream {
-        OutputStream::Stdout => {
-            writeln!(std::io::stdout().lock(), "[process {}] {}", line.instance, line.line)
-        }
-        OutputStream::Stderr => {
-            writeln!(std::io::stderr().lock(), "[process {}] {}", line.instance, line.line)
-        }
+    let _ = match stream {
+        OutputStream::Stdout => terminal::print(|| writeln!(std::io::stdout().lock(), "{text}")),
+        OutputStream::Stderr => terminal::print(|| writeln!(std::io::stderr().lock(), "{text}")),
         OutputStream::Platform => {
             tracing::debug!(instance = line.instance, "{}", line.line);
             Ok(())

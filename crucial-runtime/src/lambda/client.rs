@@ -13,7 +13,9 @@ use hyper_util::{
 
 use super::{
     error::InvokeError,
-    invocation::{FunctionError, Invocation, InvokeOptions, MEMORY_HEADER, TIMEOUT_HEADER},
+    invocation::{
+        FunctionError, Invocation, InvokeOptions, MEMORY_HEADER, STOP_HEADER, STOP_PATH, TIMEOUT_HEADER,
+    },
     log::read_report,
 };
 
@@ -39,7 +41,7 @@ pub async fn invoke_http(
     options: &InvokeOptions,
 ) -> Result<Invocation, InvokeError> {
     let failed = |message: String| InvokeError::Transport { endpoint: endpoint.to_owned(), message };
-    let host = endpoint.strip_prefix("http://").unwrap_or(endpoint).trim_end_matches('/');
+    let host = host(endpoint);
     // A colon is a separator in an ARN and data in a path.
     let function = function.replace('%', "%25").replace(':', "%3A").replace('/', "%2F").replace(' ', "%20");
     let mut request = Request::post(format!("http://{host}/2015-03-31/functions/{function}/invocations"))
@@ -50,6 +52,9 @@ pub async fn invoke_http(
     }
     if let Some(memory) = options.memory {
         request = request.header(MEMORY_HEADER, memory);
+    }
+    if let Some(token) = &options.stop_token {
+        request = request.header(STOP_HEADER, token);
     }
     let request = request.body(Full::new(payload)).map_err(|error| failed(error.to_string()))?;
     let response = CLIENT.request(request).await.map_err(|error| failed(chain(&error)))?;
@@ -75,6 +80,17 @@ pub async fn invoke_http(
         max_memory_mb,
         cold_start: init_duration.is_some(),
     })
+}
+
+/// Stops an invocation at the local service at `endpoint`, as [`LocalLambda::stop`](super::LocalLambda::stop).
+pub async fn stop_http(endpoint: &str, token: &str) -> bool {
+    let request = Request::delete(format!("http://{}{STOP_PATH}{token}", host(endpoint)));
+    let Ok(request) = request.body(Full::default()) else { return false };
+    CLIENT.request(request).await.is_ok_and(|response| response.status().is_success())
+}
+
+fn host(endpoint: &str) -> &str {
+    endpoint.strip_prefix("http://").unwrap_or(endpoint).trim_end_matches('/')
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {

@@ -51,6 +51,7 @@ pub(crate) struct Work {
     pub(crate) timeout: Duration,
     /// MiB.
     pub(crate) memory: u64,
+    pub(crate) stop_token: Option<String>,
     pub(crate) client_context: Option<String>,
     pub(crate) trace_id: String,
     pub(crate) answer: oneshot::Sender<Answer>,
@@ -90,6 +91,8 @@ pub(crate) enum Kill {
     Unresponsive,
     /// It had nothing to do for long enough.
     Idle,
+    /// The caller doesn't want its answer any longer.
+    Stopped,
     /// The service ends.
     Shutdown,
 }
@@ -203,6 +206,13 @@ impl Instance {
             state.killed = Some(why);
             self.changed.notify_one();
         }
+    }
+
+    /// Whether it works on the invocation with this token, or is about to.
+    pub(crate) fn has(&self, token: &str) -> bool {
+        let state = self.state.borrow();
+        let work = state.running.as_ref().map(|running| &running.work).or(state.assigned.as_ref());
+        work.is_some_and(|work| work.stop_token.as_deref() == Some(token))
     }
 
     // What the Runtime API asks for.
@@ -533,7 +543,7 @@ impl Instance {
         if let Some(Running { work, since, .. }) = running {
             self.ended(*work, since, why, exit, None);
         } else if let Some(work) = assigned {
-            if is_ready {
+            if is_ready && why != Some(Kill::Stopped) {
                 // It ended between two invocations, and the second has not begun.
                 self.service.submit(work);
             } else {
@@ -565,6 +575,7 @@ impl Instance {
                     self.service.function().init_timeout.as_secs_f64()
                 ),
             ),
+            Some(Kill::Stopped) => ("Sandbox.Stopped", "Stopped by its caller".to_owned()),
             Some(Kill::OutOfMemory) => ("Runtime.OutOfMemory", exit.to_owned()),
             _ => ("Runtime.ExitError", exit.to_owned()),
         };

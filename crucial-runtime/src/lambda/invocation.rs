@@ -12,6 +12,8 @@ pub struct InvokeOptions {
     pub timeout: Option<Duration>,
     /// Memory that the function may use, in MiB. The function's own limit applies if it is smaller.
     pub memory: Option<u64>,
+    /// A name that nobody else uses, by which [`LocalLambda::stop`](super::LocalLambda::stop) finds the invocation.
+    pub stop_token: Option<String>,
     /// JSON that the function finds in its context (`client_context`).
     pub client_context: Option<String>,
     /// An X-Ray trace header to pass on. Without one, the service makes one up, as Lambda does.
@@ -22,6 +24,11 @@ pub struct InvokeOptions {
 pub(crate) const TIMEOUT_HEADER: &str = "x-crucial-timeout-ms";
 /// The header with [`InvokeOptions::memory`].
 pub(crate) const MEMORY_HEADER: &str = "x-crucial-memory-mb";
+
+/// The header with [`InvokeOptions::stop_token`].
+pub(crate) const STOP_HEADER: &str = "x-crucial-stop-token";
+/// The path to which a DELETE with the token at its end stops the invocation.
+pub(crate) const STOP_PATH: &str = "/crucial/invocations/";
 
 /// The outcome of an invocation that reached the function.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -15,7 +15,7 @@ use super::{
     error::InvokeError,
     function::VERSION,
     http::{Body, Reply, json, read},
-    invocation::{InvokeOptions, MEMORY_HEADER, TIMEOUT_HEADER},
+    invocation::{InvokeOptions, MEMORY_HEADER, STOP_HEADER, STOP_PATH, TIMEOUT_HEADER},
     service::{Service, payload_limit, prepare},
 };
 
@@ -27,6 +27,13 @@ const LARGE: usize = 256 * 1024;
 
 /// Answers a request of a client.
 pub(crate) async fn handle(service: Rc<Service>, request: Request<Incoming>) -> Reply {
+    // Not a part of Lambda's API, which can't stop a function.
+    if request.method() == Method::DELETE
+        && let Some(token) = request.uri().path().strip_prefix(STOP_PATH)
+    {
+        let status = if service.stop(token) { StatusCode::OK } else { StatusCode::NOT_FOUND };
+        return json(status, "{}");
+    }
     match answer(service, request).await {
         Ok(reply) => reply,
         Err(error) => {
@@ -136,7 +143,8 @@ fn parameters(
     };
     let timeout = number(TIMEOUT_HEADER)?.map(Duration::from_millis);
     let memory = number(MEMORY_HEADER)?;
-    Ok((kind, InvokeOptions { timeout, memory, client_context, trace_id }, wants_log))
+    let stop_token = text(STOP_HEADER).map(str::to_owned);
+    Ok((kind, InvokeOptions { timeout, memory, stop_token, client_context, trace_id }, wants_log))
 }
 
 fn client_context(base64: &str) -> Result<String, InvokeError> {

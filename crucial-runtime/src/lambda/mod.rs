@@ -10,8 +10,8 @@
 //! used instance, limits on concurrency, time, memory and sizes, the form of errors, logs, headers and
 //! environment variables. What isn't: instances aren't frozen between invocations, they see this machine's
 //! file system and the environment of the process that started the service, asynchronous invocations aren't
-//! retried when the function fails, and memory is watched rather than confined, so it can go over the limit
-//! for some milliseconds.
+//! retried when the function fails, an invocation can be stopped by its caller, and memory is watched rather
+//! than confined, so it can go over the limit for some milliseconds.
 //!
 //! ```no_run
 //! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
@@ -50,7 +50,7 @@ mod service;
 mod spawn;
 
 pub use self::{
-    client::invoke_http,
+    client::{invoke_http, stop_http},
     error::InvokeError,
     function::Function,
     invocation::{ErrorDocument, FunctionError, Invocation, InvokeOptions},

@@ -59,6 +59,7 @@ struct Shared {
 #[derive(Debug)]
 enum Command {
     Invoke(Box<Work>),
+    Stop(String, oneshot::Sender<bool>),
     Shutdown(oneshot::Sender<()>),
 }
 
@@ -110,6 +111,14 @@ impl LocalLambda {
         let (work, answer) = prepare(&self.shared.function, payload, options, MAX_REQUEST)?;
         self.shared.commands.send(Command::Invoke(work)).map_err(|_| InvokeError::shut_down())?;
         answer.await.unwrap_or_else(|_| Err(InvokeError::shut_down()))
+    }
+
+    /// Kills the instance that works on the invocation with this [token](InvokeOptions::stop_token), which fails.
+    /// Returns whether there was one.
+    pub async fn stop(&self, token: &str) -> bool {
+        let (found, is_found) = oneshot::channel();
+        let sent = self.shared.commands.send(Command::Stop(token.to_owned(), found));
+        sent.is_ok() && is_found.await.unwrap_or(false)
     }
 
     /// Kills every instance and waits until they are gone. Invocations under way fail with
@@ -168,6 +177,7 @@ pub(crate) fn prepare(
         payload,
         timeout: options.timeout.map_or(function.timeout, |timeout| timeout.min(function.timeout)),
         memory: options.memory.map_or(function.memory, |memory| memory.min(function.memory)),
+        stop_token: options.stop_token,
         client_context,
         trace_id,
         answer,
@@ -221,6 +231,9 @@ async fn serve(
     while let Some(command) = commands.recv().await {
         match command {
             Command::Invoke(work) => service.submit(work),
+            Command::Stop(token, found) => {
+                let _ = found.send(service.stop(&token));
+            }
             Command::Shutdown(sender) => {
                 done = Some(sender);
                 break;
@@ -446,6 +459,15 @@ impl Service {
         if let Some(instance) = instance {
             instance.kill(why);
         }
+    }
+
+    /// Ends the instance that has the invocation with this token.
+    pub(crate) fn stop(&self, token: &str) -> bool {
+        let instance = self.instances.borrow().values().find(|instance| instance.has(token)).cloned();
+        instance.is_some_and(|instance| {
+            instance.kill(Kill::Stopped);
+            true
+        })
     }
 
     async fn shut_down(&self) {

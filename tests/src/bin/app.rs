@@ -2,7 +2,7 @@
 
 use std::{io::Write, time::Duration};
 
-use crucial::{cloud_fn, shared, sync::Barrier, thread};
+use crucial::{cloud_fn, executor::Executor, iter::IntoCloudIterator, shared, sync::Barrier, thread};
 use tests::objects::{Journal, Tally};
 
 #[shared]
@@ -37,6 +37,14 @@ fn main() {
             for n in 0..2 {
                 thread::spawn(|| hello(n)).join().unwrap();
             }
+        }
+        // An iterator and an executor that show how far they are, while functions print.
+        Some("progress") => {
+            let items = (0..6).into_cloud_iter().with_chunk(1).with_concurrency(2);
+            items.progress("greeting").for_each(hello);
+            let executor = Executor::builder().concurrency(2).progress("greeting again").build().unwrap();
+            executor.invoke_all((6..9).map(hello)).into_iter().for_each(|result| result.unwrap());
+            executor.shutdown();
         }
         // Three cloud threads that wait; says their processes when all have begun.
         Some("wait") => {

@@ -1,0 +1,91 @@
+use std::time::Duration;
+
+use crucial_runtime::function::Options;
+
+use super::{Executor, Progress, Queue};
+use crate::thread::Result;
+
+/// The settings of an [`Executor`]. Limits that are set here win over the attribute of a function, and that over the
+/// configuration, as in [`thread::Builder`](crate::thread::Builder).
+///
+/// ```
+/// use std::time::Duration;
+/// use crucial::{cloud_fn, executor::Executor};
+///
+/// #[cloud_fn]
+/// fn double(x: u64) -> u64 {
+///     2 * x
+/// }
+///
+/// let executor =
+///     Executor::builder().concurrency(8).name("doubler").retries(1).timeout(Duration::from_secs(60)).build().unwrap();
+/// let handle = executor.submit(|| double(21)).unwrap();
+/// assert_eq!(handle.thread().name(), Some("doubler"));
+/// assert_eq!(handle.join(), Ok(42));
+/// ```
+#[derive(Clone, Debug, Default)]
+#[must_use = "a builder makes nothing before `build`"]
+pub struct Builder {
+    concurrency: Option<usize>,
+    name: Option<String>,
+    options: Options,
+    progress: Option<String>,
+}
+
+impl Builder {
+    /// How many tasks run at once. Default: what
+    /// [`available_parallelism`](crate::thread::available_parallelism) says. The setting `concurrency` holds as well,
+    /// for all cloud threads of the program together.
+    ///
+    /// # Panics
+    /// If it is 0: nothing would ever run.
+    pub fn concurrency(mut self, concurrency: usize) -> Self {
+        assert!(concurrency > 0, "an executor has to run at least one task at once");
+        self.concurrency = Some(concurrency);
+        self
+    }
+
+    /// The name of its cloud threads, for messages and for [`Thread::name`](crate::thread::Thread::name).
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// How often a failed attempt is repeated: see [`thread::Builder::retries`](crate::thread::Builder::retries).
+    pub fn retries(mut self, retries: u32) -> Self {
+        self.options.retries = Some(retries);
+        self
+    }
+
+    /// How long each attempt may take: see [`thread::Builder::timeout`](crate::thread::Builder::timeout). The time in
+    /// the queue doesn't count.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.options.timeout = Some(timeout);
+        self
+    }
+
+    /// How much memory an attempt may use, in MiB: see
+    /// [`thread::Builder::memory`](crate::thread::Builder::memory).
+    pub fn memory(mut self, mib: u64) -> Self {
+        self.options.memory = Some(mib);
+        self
+    }
+
+    /// Shows how many of the submitted tasks have ended, under this name: a bar on standard error, if that is a
+    /// terminal, and otherwise nothing. What function processes print appears above it. What threads of this process
+    /// print may write over it until it is drawn again.
+    #[cfg(feature = "progress")]
+    pub fn progress(mut self, what: impl Into<String>) -> Self {
+        self.progress = Some(what.into());
+        self
+    }
+
+    /// Makes the executor.
+    ///
+    /// # Errors
+    /// If the back end can't be started, or the configuration is wrong.
+    pub fn build(self) -> Result<Executor> {
+        let progress = self.progress.map(|what| Progress::growing(&what));
+        Ok(Executor::with(Queue::new(self.concurrency, progress)?, self.name, self.options))
+    }
+}
