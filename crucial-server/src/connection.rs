@@ -30,8 +30,6 @@ const GREETING: Duration = Duration::from_secs(5);
 const INPUT: usize = 16 << 10;
 /// Buffers above this size are given back to the allocator when they are empty.
 const KEPT: usize = 1 << 20;
-/// Frames that take longer than this are run where they don't keep other connections from being served.
-const SLOW: Duration = Duration::from_millis(1);
 
 /// Answers that come later than their request: of calls that were parked, or found their object busy.
 #[derive(Default)]
@@ -186,7 +184,6 @@ struct Connection<'a> {
     filled: usize,
     output: Vec<u8>,
     spin: Spin,
-    slow: bool,
 }
 
 impl<'a> Connection<'a> {
@@ -199,7 +196,6 @@ impl<'a> Connection<'a> {
             filled: 0,
             output: Vec::new(),
             spin: Spin::new(spin),
-            slow: false,
         }
     }
 
@@ -222,18 +218,6 @@ impl<'a> Connection<'a> {
 
     /// Runs every frame that is there; their answers gather in `output`.
     fn serve_frames(&mut self) -> Result<(), End> {
-        let start = Instant::now();
-        let served = if self.slow {
-            // A long method must not keep this worker from serving its other connections.
-            tokio::task::block_in_place(|| self.serve_now())
-        } else {
-            self.serve_now()
-        };
-        self.slow = start.elapsed() > SLOW;
-        served
-    }
-
-    fn serve_now(&mut self) -> Result<(), End> {
         let mut used = 0;
         let limit = self.node.limits().frame;
         while let Some(end) = wire::complete(&self.input[used..self.filled], limit).map_err(End::Refused)? {

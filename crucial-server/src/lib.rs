@@ -7,7 +7,8 @@
 //! - [`runs`]: which runs are alive.
 //!
 //! [`node`] puts locks around them, so that many threads call; [`connection`] and [`listener`] join it to sockets,
-//! [`embedded`] to the threads of its own process, [`admin`] to the person who runs it.
+//! [`embedded`] to the threads of its own process, [`admin`] to the person who runs it. [`workers`] are the threads
+//! that serve.
 
 pub mod admin;
 pub mod cell;
@@ -17,3 +18,4 @@ pub mod listener;
 pub mod node;
 pub mod runs;
 pub mod session;
+pub mod workers;

@@ -27,6 +27,7 @@ use crate::{
     cell::{Answer, Cell, Step},
     runs::Runs,
     session::{Begin, Session},
+    workers::{self, Pace},
 };
 
 /// The number of partitions: object tables with a lock each.
@@ -76,6 +77,7 @@ impl Hasher for Spread {
 /// An object's place on the node.
 struct Slot {
     info: &'static TypeInfo,
+    pace: &'static Pace,
     lifetime: Lifetime,
     run: RunId,
     cell: RwLock<Cell<Origin>>,
@@ -379,7 +381,7 @@ impl Node {
     pub(crate) fn serve(&self, client: &Arc<Client>, body: &[u8], out: &mut Vec<u8>) -> Result<()> {
         let Incoming { head, seq, ack, args } = wire::parse_request(body)?;
         if head.operation == Operation::Withdraw {
-            self.withdraw(client, seq);
+            workers::wait(|| self.withdraw(client, seq));
             return Ok(());
         }
         let slot = if head.operation == Operation::Call { self.find(&head) } else { Ok(None) };
@@ -408,9 +410,12 @@ impl Node {
             Err(error) => Step::Done(Err(error)),
             Ok(Some((slot, _))) => {
                 let origin = || Origin::Session(client.clone(), seq);
-                slot.call(head.method, args, self.context(), origin, out, false)
+                let context = self.context();
+                workers::call(slot.pace, head.method, || {
+                    slot.call(head.method, args, context, origin, out, false)
+                })
             }
-            Ok(None) => Step::Done(self.administer(&head, client.run, args, out)),
+            Ok(None) => Step::Done(workers::wait(|| self.administer(&head, client.run, args, out))),
         };
         match step {
             Step::Done(result) => {
@@ -541,6 +546,7 @@ impl Node {
         })?;
         let slot = Arc::new(Slot {
             info,
+            pace: Pace::of(info),
             lifetime: create.lifetime,
             run,
             cell: RwLock::new(Cell::new(info, key.as_str().into(), object, self.limits.parked)),

@@ -462,7 +462,6 @@ fn a_client_that_says_nothing_is_sent_away() {
 }
 
 #[::core::prelude::v1::test]
-#[ignore = "open: the first slow call of each connection holds a worker, so as many as there are workers hold all"]
 fn long_methods_keep_nobody_waiting() {
     // A server with few threads, as on a small machine.
     let server = ServerProcess::start(app!(), &[]);
