@@ -51,7 +51,7 @@ fn name<'a, T: Methods>(object: &'a ObjectRef, operation: Operation, method: u16
         Operation::Remove => "remove",
         Operation::ClearPoison => "clear_poison",
         Operation::IsPoisoned => "is_poisoned",
-        Operation::Withdraw | Operation::EndRun => "?",
+        Operation::Withdraw | Operation::EndRun | Operation::Attend | Operation::Lost => "?",
     };
     CallName { type_name: T::NAME, object, method }
 }
@@ -63,8 +63,8 @@ fn is_repeatable<T: Methods>(operation: Operation, method: u16) -> bool {
         Operation::Call => {
             T::METHODS.get(usize::from(method)).is_some_and(|m| m.access == Access::Read && !m.guarded)
         }
-        Operation::Create | Operation::ClearPoison | Operation::IsPoisoned => true,
-        Operation::Remove | Operation::Withdraw | Operation::EndRun => false,
+        Operation::Create | Operation::ClearPoison | Operation::IsPoisoned | Operation::Lost => true,
+        Operation::Remove | Operation::Withdraw | Operation::EndRun | Operation::Attend => false,
     }
 }
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     error::{Error, Result},
-    id::ObjectId,
+    id::{ObjectId, ThreadId},
     reference::{Lifetime, ObjectRef},
 };
 
@@ -31,14 +31,20 @@ pub enum Operation {
     Withdraw = 6,
     /// End the run and its ephemeral objects.
     EndRun = 7,
+    /// Say that this process runs the cloud thread whose identity stands in the place of the object's. No answer.
+    Attend = 8,
+    /// Say that the process which ran that cloud thread has died.
+    Lost = 9,
 }
 
 impl Operation {
     /// The operation with this number.
     #[must_use]
     pub fn from_byte(byte: u8) -> Option<Self> {
-        use Operation::{Call, ClearPoison, Create, EndRun, IsPoisoned, Remove, Withdraw};
-        [Call, Create, Remove, ClearPoison, IsPoisoned, Withdraw, EndRun]
+        use Operation::{
+            Attend, Call, ClearPoison, Create, EndRun, IsPoisoned, Lost, Remove, Withdraw,
+        };
+        [Call, Create, Remove, ClearPoison, IsPoisoned, Withdraw, EndRun, Attend, Lost]
             .into_iter()
             .find(|o| *o as u8 == byte)
     }
@@ -177,6 +183,22 @@ impl OwnedRequest {
     }
 }
 
+impl OwnedRequest {
+    /// Says that the process which ran this cloud thread has died.
+    #[must_use]
+    pub fn lost(thread: ThreadId) -> Self {
+        OwnedRequest {
+            head: Head { operation: Operation::Lost, object: ObjectId(thread.0), tag: 0, method: 0 },
+            buffer: vec![0; HEADROOM],
+            timeout: None,
+            repeatable: true,
+            type_name: "run",
+            object: ObjectRef::anonymous(),
+            method: "lost",
+        }
+    }
+}
+
 /// The DSO layer of one run.
 pub trait Dso: Send + Sync + 'static {
     /// Makes a call and blocks until its answer is there; `decode` gets the encoded answer, once.
@@ -187,6 +209,9 @@ pub trait Dso: Send + Sync + 'static {
 
     /// The addresses at which function processes reach this layer; opens one if there is none.
     fn addresses(&self) -> Result<Vec<String>>;
+
+    /// This process runs that cloud thread from now on. The server hears of it before the next call.
+    fn attend(&self, thread: ThreadId);
 
     /// Ends the run: its ephemeral objects go.
     fn end_run(&self);

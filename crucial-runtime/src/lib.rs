@@ -8,6 +8,7 @@
 //! - [`shared_fn`]: the registry of the functions that servers apply to values; [`ordered`] encodes keys in order,
 //! - [`thread`]: which thread this is,
 //! - [`backend`]: where cloud threads run; [`lambda`] is the local Lambda service of the process back end,
+//! - [`holder`]: who holds a lock and the like, and what is done when that process is lost,
 //! - [`wire`] and [`client`]: the data plane's protocol and its client side,
 //! - [`run`]: one execution of a program, which ties these together,
 //! - [`config`]: every setting, with its default and its source.
@@ -22,6 +23,7 @@ pub mod context;
 pub mod dso;
 pub mod error;
 pub mod function;
+pub mod holder;
 pub mod id;
 #[cfg(feature = "processes")]
 pub mod lambda;

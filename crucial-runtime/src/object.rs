@@ -69,6 +69,8 @@ pub trait Methods: SharedType {
     const METHODS: &'static [MethodInfo];
     /// The names of the constructors, in the order of their numbers.
     const CONSTRUCTORS: &'static [&'static str];
+    /// The method that is told of lost holders (`#[lost]`), as an index.
+    const LOST: Option<u16>;
     /// The fingerprint of all signatures.
     const SIGNATURES: u64;
     /// Runs constructor `constructor`.
@@ -113,6 +115,8 @@ pub struct TypeInfo {
     pub tag: u64,
     /// Its methods, by number.
     pub methods: &'static [MethodInfo],
+    /// The method that is told of [`Lost`](crate::holder::Lost) holders.
+    pub lost: Option<u16>,
     /// Its constructors, by number.
     pub constructors: &'static [&'static str],
     /// Makes an object.
@@ -138,6 +142,7 @@ impl TypeInfo {
             name: T::NAME,
             tag: tag::<T>(),
             methods: T::METHODS,
+            lost: T::LOST,
             constructors: T::CONSTRUCTORS,
             construct: |constructor, args, cx| {
                 Ok(Box::new(Stateful::<T>(T::construct(constructor, args, cx)?, PhantomData)))

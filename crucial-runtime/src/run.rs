@@ -15,7 +15,7 @@ use crate::{
     config::Config,
     dso::Dso,
     error::{Error, Result},
-    id::{self, RunId},
+    id::{self, MemberId, RunId},
     object,
 };
 
@@ -24,6 +24,8 @@ use crate::{
 /// Ephemeral objects belong to a run. A program has one; tests have one each.
 pub struct Run {
     id: RunId,
+    /// This process's part in it.
+    member: MemberId,
     config: Arc<Config>,
     dso: Arc<dyn Dso>,
     backend: OnceLock<Arc<dyn Backend>>,
@@ -43,7 +45,7 @@ thread_local! {
 static GLOBAL: OnceLock<Result<Arc<Run>>> = OnceLock::new();
 
 /// Opens the DSO layer of a run.
-pub type Open = fn(&Arc<Config>, RunId) -> Result<Arc<dyn Dso>>;
+pub type Open = fn(&Arc<Config>, RunId, MemberId) -> Result<Arc<dyn Dso>>;
 
 /// How a process hosts its own DSO node; the server crate submits one.
 pub struct Embedded {
@@ -64,25 +66,26 @@ impl Run {
     pub fn start(config: Config) -> Result<Arc<Run>> {
         object::check_registry()?;
         let config = Arc::new(config);
-        let id = RunId(id::fresh());
+        let (id, member) = (RunId(id::fresh()), MemberId(id::fresh()));
         let dso: Arc<dyn Dso> = if config.servers.is_empty() {
             let embedded = inventory::iter::<Embedded>.into_iter().next().ok_or_else(|| Error::Registry {
                 reason: "this program has no DSO node to embed: depend on the `crucial` crate, or set \
                          CRUCIAL_SERVERS"
                     .to_owned(),
             })?;
-            (embedded.open)(&config, id)?
+            (embedded.open)(&config, id, member)?
         } else {
-            Arc::new(client::Remote::connect(&config, &config.servers, id, client::Part::Root)?)
+            Arc::new(client::Remote::connect(&config, &config.servers, id, member, client::Part::Root)?)
         };
-        Ok(Arc::new(Run { id, config, dso, backend: OnceLock::new() }))
+        Ok(Arc::new(Run { id, member, config, dso, backend: OnceLock::new() }))
     }
 
     /// Takes part in a run that another process started.
     pub fn join(config: Config, id: RunId, servers: &[String]) -> Result<Arc<Run>> {
         let config = Arc::new(config);
-        let dso = Arc::new(client::Remote::connect(&config, servers, id, client::Part::Member)?);
-        Ok(Arc::new(Run { id, config, dso, backend: OnceLock::new() }))
+        let member = MemberId(id::fresh());
+        let dso = Arc::new(client::Remote::connect(&config, servers, id, member, client::Part::Member)?);
+        Ok(Arc::new(Run { id, member, config, dso, backend: OnceLock::new() }))
     }
 
     /// The run that this thread belongs to. In a program without `#[crucial::main]`, the first use starts one.
@@ -126,6 +129,12 @@ impl Run {
     #[must_use]
     pub fn id(&self) -> RunId {
         self.id
+    }
+
+    /// This process's part in it.
+    #[must_use]
+    pub fn member(&self) -> MemberId {
+        self.member
     }
 
     /// Its configuration.

@@ -10,6 +10,7 @@ pub use crate::{
     dso::BoxFuture,
     error::{Error, Result},
     function::{Body, FunctionInfo, Options},
+    holder::Lost,
     id::{combine, fingerprint},
     object::{Access, MethodInfo, Methods, SharedType, StaticInfo, TypeInfo},
     reference::{Named, ObjectRef, Shared, Static},
@@ -33,6 +34,19 @@ impl<T: serde::Serialize + serde::de::DeserializeOwned + Send + Sync + 'static> 
 
 /// Checks an argument or result type where the user wrote it.
 pub const fn assert_data<T: Data>() {}
+
+/// What a `#[lost]` method is given.
+#[diagnostic::on_unimplemented(
+    message = "a `#[lost]` method is told which holders are lost, not `{Self}`",
+    label = "has to be `&Lost`",
+    note = "its argument is `lost: &crucial::Lost`; `lost.includes(holder)` says whether one is among them"
+)]
+pub trait IsLost {}
+impl IsLost for Lost {}
+impl IsLost for &Lost {}
+
+/// Checks the argument type of a `#[lost]` method where the user wrote it.
+pub const fn assert_lost<T: IsLost>() {}
 
 /// A value to encode, as `Given(&value).data()` with all four traits below in scope.
 ///

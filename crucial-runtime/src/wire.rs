@@ -32,14 +32,14 @@ use crate::{
     codec,
     dso::{HEADROOM, Head, Operation},
     error::{Error, Result},
-    id::{ObjectId, RunId, SessionId},
+    id::{MemberId, ObjectId, RunId, SessionId, ThreadId},
 };
 
 /// What every connection starts with.
 pub const MAGIC: &[u8; 7] = b"CRUCIAL";
 
 /// The version of this protocol. Other versions are refused.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 /// What a connection is for: the byte after [`MAGIC`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +58,8 @@ pub struct Hello {
     pub version: u16,
     /// The run that the connection belongs to.
     pub run: RunId,
+    /// The process that connects.
+    pub member: MemberId,
     /// Whether the run starts with this connection.
     pub starts_run: bool,
     /// The node that the run is on, once it is known: another one has lost the run's state.
@@ -105,6 +107,14 @@ pub fn withdraw_frame(head: &Head, seq: u64) -> [u8; REQUEST_HEADER] {
     let mut buffer = [0; HEADROOM];
     let frame = request_frame(&Head { operation: Operation::Withdraw, ..*head }, seq, 0, &mut buffer);
     frame.try_into().expect("a frame without arguments is its header")
+}
+
+/// The frame that says which cloud thread the process runs. It belongs to no call, so it has no number.
+#[must_use]
+pub fn attend_frame(thread: ThreadId) -> [u8; REQUEST_HEADER] {
+    let head = Head { operation: Operation::Attend, object: ObjectId(thread.0), tag: 0, method: 0 };
+    let mut buffer = [0; HEADROOM];
+    request_frame(&head, 0, 0, &mut buffer).try_into().expect("a frame without arguments is its header")
 }
 
 /// A request as the server reads it.

@@ -2,7 +2,10 @@
 
 use std::{
     io,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -36,6 +39,8 @@ const KEPT: usize = 1 << 20;
 struct Outbox {
     frames: Mutex<Vec<u8>>,
     filled: Notify,
+    /// Its client was found lost.
+    closed: AtomicBool,
 }
 
 impl Link for Outbox {
@@ -47,6 +52,11 @@ impl Link for Outbox {
         if first {
             self.filled.notify_one();
         }
+    }
+
+    fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.filled.notify_one();
     }
 }
 
@@ -211,6 +221,7 @@ impl<'a> Connection<'a> {
             match self.receive(stream).await? {
                 Received::Bytes(0) => return Ok(()),
                 Received::Bytes(read) => self.filled += read,
+                Received::Answers if self.outbox.closed.load(Ordering::Acquire) => return Ok(()),
                 Received::Answers => {}
             }
         }

@@ -10,7 +10,7 @@ use crucial_runtime::{
     config::Config,
     dso::{BoxFuture, Dso, Head, Operation, OwnedRequest, Request},
     error::{Error, Result},
-    id::RunId,
+    id::{MemberId, RunId, ThreadId},
     run::{self, Embedded},
 };
 
@@ -29,9 +29,9 @@ fn node(config: &Config) -> &'static Arc<Node> {
     NODE.get_or_init(|| Node::new(config))
 }
 
-fn open(config: &Arc<Config>, run: RunId) -> Result<Arc<dyn Dso>> {
+fn open(config: &Arc<Config>, run: RunId, member: MemberId) -> Result<Arc<dyn Dso>> {
     let node = node(config).clone();
-    node.start_run(run);
+    node.start_run(run, member);
     Ok(Arc::new(OwnNode { node, run, config: config.clone() }))
 }
 
@@ -195,6 +195,10 @@ impl Dso for OwnNode {
             })
         });
         Ok(vec![address.clone()?])
+    }
+
+    fn attend(&self, _: ThreadId) {
+        // A cloud thread of this process ends with it, as does the node.
     }
 
     fn end_run(&self) {

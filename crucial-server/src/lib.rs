@@ -15,6 +15,7 @@ pub mod cell;
 pub mod connection;
 pub mod embedded;
 pub mod listener;
+pub mod members;
 pub mod node;
 pub mod runs;
 pub mod session;

@@ -17,7 +17,8 @@ use crucial_runtime::{
     context::Context,
     dso::{Create, Head, Operation},
     error::{Error, Result},
-    id::{self, ObjectId, RunId, SessionId},
+    holder::Lost,
+    id::{self, MemberId, ObjectId, RunId, SessionId, ThreadId},
     object::{self, Access, TypeInfo},
     reference::Lifetime,
     wire::{self, Hello, Incoming, Welcome},
@@ -25,6 +26,7 @@ use crucial_runtime::{
 
 use crate::{
     cell::{Answer, Cell, Step},
+    members::Members,
     runs::Runs,
     session::{Begin, Session},
     workers::{self, Pace},
@@ -43,6 +45,7 @@ pub struct Node {
     partitions: Box<[Partition]>,
     objects: AtomicU64,
     runs: Mutex<Runs>,
+    members: Mutex<Members>,
     sessions: Mutex<HashMap<SessionId, Arc<Client>>>,
     seed: AtomicU64,
 }
@@ -110,12 +113,15 @@ pub(crate) trait Local: Send + Sync {
 /// Where frames for a client go.
 pub(crate) trait Link: Send + Sync {
     fn send(&self, frame: &[u8]);
+    /// Closes the connection.
+    fn close(&self);
 }
 
 /// A client's session on this node.
 pub(crate) struct Client {
     id: SessionId,
     pub(crate) run: RunId,
+    member: MemberId,
     state: Mutex<ClientState>,
 }
 
@@ -219,6 +225,7 @@ impl Node {
             partitions: (0..PARTITIONS).map(|_| Partition::default()).collect(),
             objects: AtomicU64::new(0),
             runs: Mutex::new(Runs::new(config.lease)),
+            members: Mutex::new(Members::new(config.lease)),
             sessions: Mutex::default(),
             seed: AtomicU64::new(incarnation as u64),
         })
@@ -250,10 +257,12 @@ impl Node {
     // ---- runs and sessions
 
     /// Registers a run of this process.
-    pub(crate) fn start_run(&self, run: RunId) {
+    pub(crate) fn start_run(&self, run: RunId, member: MemberId) {
+        let now = Instant::now();
         let mut runs = self.runs.lock().unwrap();
-        runs.start(run, Instant::now());
+        runs.start(run, now);
         runs.attach(run);
+        self.members.lock().unwrap().attach(member, run, now);
     }
 
     /// Accepts a connection, or says why not. [`Node::close`] has to follow.
@@ -283,11 +292,12 @@ impl Node {
             return Err(lost("the run has ended, or had no connection for longer than its lease"));
         }
         drop(runs);
+        self.members.lock().unwrap().attach(hello.member, hello.run, Instant::now());
         let mut sessions = self.sessions.lock().unwrap();
         let resumed = sessions.contains_key(&hello.session);
         let client = sessions.entry(hello.session).or_insert_with(|| {
             let state = ClientState { session: Session::default(), link: None, lost: None };
-            Arc::new(Client { id: hello.session, run: hello.run, state: Mutex::new(state) })
+            Arc::new(Client { id: hello.session, run: hello.run, member: hello.member, state: Mutex::new(state) })
         });
         let client = client.clone();
         drop(sessions);
@@ -301,6 +311,7 @@ impl Node {
 
     /// A connection is gone. Its session can be resumed for the length of the lease.
     pub(crate) fn close(&self, client: &Client, link: &Arc<dyn Link>) {
+        self.members.lock().unwrap().detach(client.member, Instant::now());
         let mut runs = self.runs.lock().unwrap();
         runs.detach(client.run, Instant::now());
         let ended = !runs.contains(client.run);
@@ -325,6 +336,8 @@ impl Node {
             tracing::info!(%run, "the lease of a run is over");
             self.drop_run(run);
         }
+        let lost = self.members.lock().unwrap().expire(now);
+        self.lose(lost);
         let lease = self.lease;
         let mut gone = Vec::new();
         self.sessions.lock().unwrap().retain(|_, client| {
@@ -361,6 +374,9 @@ impl Node {
         for slot in gone {
             slot.close();
         }
+        // What they hold of persistent objects, others wait for.
+        let members = self.members.lock().unwrap().end(run);
+        self.take_back(members);
         self.sessions.lock().unwrap().retain(|_, client| client.run != run || client.lock().link.is_some());
     }
 
@@ -375,6 +391,52 @@ impl Node {
         }
     }
 
+    /// Ends the part of lost processes. What they asked for is withdrawn before what they held is taken back: else it
+    /// could be given to another of them.
+    fn lose(&self, members: Vec<MemberId>) {
+        if members.is_empty() {
+            return;
+        }
+        let mut gone = Vec::new();
+        self.sessions.lock().unwrap().retain(|_, client| {
+            let lost = members.contains(&client.member);
+            if lost {
+                gone.push(client.clone());
+            }
+            !lost
+        });
+        for client in gone {
+            let mut state = client.lock();
+            state.session.close();
+            let link = state.link.take();
+            drop(state);
+            self.drop_session(&client);
+            if let Some(link) = link {
+                link.close();
+            }
+        }
+        self.take_back(members);
+    }
+
+    /// Tells the objects that these processes are lost.
+    fn take_back(&self, members: Vec<MemberId>) {
+        if members.is_empty() {
+            return;
+        }
+        tracing::debug!(?members, "processes are lost");
+        let mut args = Vec::new();
+        codec::encode("lost holders", &(Lost::new(members),), &mut args).expect("numbers can be encoded");
+        for partition in &self.partitions {
+            let slots: Vec<_> = {
+                let objects = partition.objects.read().unwrap();
+                objects.values().filter(|slot| slot.info.lost.is_some()).cloned().collect()
+            };
+            for slot in slots {
+                slot.take_back(&args, self.context());
+            }
+        }
+    }
+
     // ---- calls
 
     /// Serves a frame of a client. Appends the answer to `out`, unless it comes later.
@@ -382,6 +444,10 @@ impl Node {
         let Incoming { head, seq, ack, args } = wire::parse_request(body)?;
         if head.operation == Operation::Withdraw {
             workers::wait(|| self.withdraw(client, seq));
+            return Ok(());
+        }
+        if head.operation == Operation::Attend {
+            self.members.lock().unwrap().attend(client.member, ThreadId(head.object.0));
             return Ok(());
         }
         let slot = if head.operation == Operation::Call { self.find(&head) } else { Ok(None) };
@@ -483,7 +549,14 @@ impl Node {
                 self.end_run(run);
                 Ok(())
             }
-            Operation::Call | Operation::Withdraw => unreachable!("handled by the caller"),
+            Operation::Lost => {
+                let lost = self.members.lock().unwrap().report_lost(ThreadId(head.object.0));
+                self.lose(lost.into_iter().collect());
+                Ok(())
+            }
+            Operation::Call | Operation::Withdraw | Operation::Attend => {
+                unreachable!("handled by the caller")
+            }
         }
     }
 
@@ -759,6 +832,17 @@ impl Slot {
         let call = queue.remove(at).expect("its position was just found");
         self.queued.fetch_sub(1, Ordering::SeqCst);
         Some(call.origin)
+    }
+
+    /// Lets the object take back what lost processes held.
+    fn take_back(&self, args: &[u8], context: Context) {
+        let Some(method) = self.info.lost else { return };
+        self.exclusive(|cell, released| {
+            let origin = || unreachable!("a method without a guard is not parked");
+            if let Step::Done(Err(error)) = cell.call(method, args, context, origin, &mut Vec::new(), released) {
+                tracing::warn!(object = cell.name(), %error, "what lost processes held could not be taken back");
+            }
+        });
     }
 
     fn close(&self) {

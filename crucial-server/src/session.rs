@@ -16,6 +16,8 @@ pub struct Session {
     /// The number of the first entry: all calls below it are acknowledged.
     base: u64,
     entries: VecDeque<Entry>,
+    /// Its process was found lost.
+    closed: bool,
 }
 
 #[derive(Debug, Default)]
@@ -46,6 +48,11 @@ const MOST_OPEN: u64 = 1 << 20;
 impl Session {
     /// A call arrives, with the acknowledgement of all answers below `ack`.
     pub fn begin(&mut self, seq: u64, ack: u64, object: ObjectId) -> Result<Begin> {
+        if self.closed {
+            return Err(Error::Refused {
+                reason: "this process was taken for lost, and what it held was given to others".to_owned(),
+            });
+        }
         self.acknowledge(ack);
         let Some(at) = seq.checked_sub(self.base) else {
             return Err(Error::Refused { reason: format!("call {seq} was acknowledged before it was made") });
@@ -72,6 +79,11 @@ impl Session {
             }
             Entry::Done(frame) => Ok(Begin::Done(frame.clone())),
         }
+    }
+
+    /// Accepts no more calls: a process that was found lost must not take anything new, since nobody would take it back.
+    pub fn close(&mut self) {
+        self.closed = true;
     }
 
     fn acknowledge(&mut self, ack: u64) {
@@ -164,6 +176,15 @@ mod tests {
         let mut session = Session::default();
         assert!(session.begin(MOST_OPEN + 7, 0, OBJECT).is_err());
         assert!(session.entries.is_empty());
+    }
+
+    #[test]
+    fn a_closed_session_takes_no_calls() {
+        let mut session = Session::default();
+        session.begin(1, 1, OBJECT).unwrap();
+        session.close();
+        assert!(session.begin(1, 1, OBJECT).is_err() && session.begin(2, 1, OBJECT).is_err());
+        assert_eq!(session.running(), [(1, OBJECT)]);
     }
 
     #[test]

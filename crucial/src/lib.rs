@@ -189,6 +189,7 @@ pub use crucial_runtime::{
     config::{BackendKind, Config, Limits},
     context::Context,
     error::{Error, Result},
+    holder::{Holder, Lost},
     reference::{Shared, Static},
     run,
     shared_fn::{Function, Inspect, Update},

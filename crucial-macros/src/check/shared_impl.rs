@@ -3,6 +3,7 @@
 use syn::{GenericParam, Ident};
 
 use super::{
+    lost,
     signature::{self, Kind},
     then,
 };
@@ -36,6 +37,7 @@ pub fn shared_impl(shared: &mut SharedImpl, errors: &mut Errors) {
         })
         .collect();
     then::check(&mut shared.methods, errors);
+    lost::check(&mut shared.methods, errors);
     let mut flags = sound.drain(..);
     shared.methods.retain(|_| flags.next().unwrap_or(false));
     then::number(&mut shared.methods);

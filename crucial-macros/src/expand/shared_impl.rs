@@ -116,6 +116,13 @@ impl<'a> Block<'a> {
         let infos = methods.iter().map(info);
         let names = constructors.iter().map(|constructor| constructor.name.unraw().to_string());
         let signatures = self.signatures();
+        let lost = match methods.iter().position(|method| method.lost.is_some()) {
+            Some(number) => {
+                let number = u16::try_from(number).unwrap_or(u16::MAX);
+                quote!(::core::option::Option::Some(#number))
+            }
+            None => quote!(::core::option::Option::None),
+        };
         let construct = (0u16..).zip(constructors).map(|(number, c)| self.construct(number, c));
         let numbered = || (0u16..).zip(methods);
         let read = numbered().filter(|(_, m)| m.receiver.access == Access::Read).map(|(n, m)| self.run(n, m));
@@ -136,6 +143,7 @@ impl<'a> Block<'a> {
             impl #impls ::crucial::__private::Methods for #handle #wheres {
                 const METHODS: &'static [::crucial::__private::MethodInfo] = &[#(#infos),*];
                 const CONSTRUCTORS: &'static [&'static str] = &[#(#names),*];
+                const LOST: ::core::option::Option<u16> = #lost;
                 const SIGNATURES: u64 = #signatures;
                 fn construct(
                     __constructor: u16,
@@ -274,10 +282,15 @@ impl<'a> Block<'a> {
                 move |ty| quote_spanned!(ty.span()=> #(#cfg)* ::crucial::__private::assert_data::<#ty>();),
             )
         });
+        let lost = self.shared.methods.iter().filter(|m| m.lost.is_some()).flat_map(|m| args(&m.params)).map(|arg| {
+            let ty = &arg.ty;
+            quote_spanned!(ty.span()=> ::crucial::__private::assert_lost::<#ty>();)
+        });
         quote! {
             #[allow(dead_code, deprecated, clippy::all, clippy::pedantic)]
             fn __signatures #impls () #wheres {
                 #(#checks)*
+                #(#lost)*
             }
         }
     }
@@ -293,8 +306,13 @@ impl<'a> Block<'a> {
             let access = if m.receiver.access == Access::Read { "read" } else { "write" };
             let when = m.when.as_ref().map_or(String::new(), |when| format!(" when {}", text(when)));
             let then = m.then.as_ref().map_or(String::new(), |then| format!(" then {}", then.target));
-            let signature =
-                format!("{access} {}({}) -> {}{when}{then}", m.name, types(&m.params), text(m.output.ty()));
+            let lost = if m.lost.is_some() { " lost" } else { "" };
+            let signature = format!(
+                "{access} {}({}) -> {}{when}{then}{lost}",
+                m.name,
+                types(&m.params),
+                text(m.output.ty())
+            );
             (m.attrs.cfg.as_slice(), signature)
         });
         fingerprint(constructors.chain(methods))

@@ -48,6 +48,8 @@ pub struct Method {
     pub output: Output,
     pub when: Option<Expr>,
     pub then: Option<Then>,
+    /// `#[lost]`: it is told of lost holders.
+    pub lost: Option<Attribute>,
 }
 
 /// `&self` or `&mut self`.

@@ -44,27 +44,29 @@ pub fn parse(options: TokenStream, mut item: ItemImpl, errors: &mut Errors) -> O
         let ImplItem::Fn(function) = inner else { continue };
         let when = take(&mut function.attrs, "when", errors);
         let then = take(&mut function.attrs, "then", errors);
-        functions.push((function.clone(), when, then));
-        if let Some(when) = &functions.last().and_then(|(_, when, _)| guard(when.as_ref()?).ok()) {
-            used_by_guard(function, when);
+        let lost = take(&mut function.attrs, "lost", errors);
+        let condition = when.as_ref().and_then(|when| guard(when).ok());
+        functions.push((function.clone(), Ours { when, then, lost }));
+        if let Some(condition) = condition {
+            used_by_guard(function, &condition);
         }
     }
     let targets: Vec<String> = functions
         .iter()
-        .filter_map(|(_, _, then)| then.as_ref()?.parse_args::<Ident>().ok())
+        .filter_map(|(_, ours)| ours.then.as_ref()?.parse_args::<Ident>().ok())
         .map(|target| target.to_string())
         .collect();
     let mut methods = Vec::new();
-    for (function, when, then) in functions {
+    for (function, ours) in functions {
         let is_private = matches!(function.vis, Visibility::Inherited);
         let is_target = targets.iter().any(|target| function.sig.ident == target);
-        if is_private && when.is_none() && then.is_none() && !is_target {
+        if is_private && ours.attributes().next().is_none() && !is_target {
             continue;
         }
         if function.sig.receiver().is_some() {
-            methods.extend(method(function, when, then, errors));
+            methods.extend(method(function, ours, errors));
         } else {
-            for attr in [when, then].into_iter().flatten() {
+            for attr in ours.attributes() {
                 let name = attr.path().get_ident().map(ToString::to_string).unwrap_or_default();
                 errors.on(attr, format!("`#[{name}]` goes on methods: this function has no `self`"));
             }
@@ -84,6 +86,19 @@ pub fn parse(options: TokenStream, mut item: ItemImpl, errors: &mut Errors) -> O
     })
 }
 
+/// The attributes of a method that are ours.
+struct Ours {
+    when: Option<Attribute>,
+    then: Option<Attribute>,
+    lost: Option<Attribute>,
+}
+
+impl Ours {
+    fn attributes(&self) -> impl Iterator<Item = &Attribute> {
+        [&self.when, &self.then, &self.lost].into_iter().flatten()
+    }
+}
+
 /// Takes `#[name(..)]` out of the attributes.
 fn take(attrs: &mut Vec<Attribute>, name: &str, errors: &mut Errors) -> Option<Attribute> {
     let (mut ours, others) =
@@ -92,6 +107,7 @@ fn take(attrs: &mut Vec<Attribute>, name: &str, errors: &mut Errors) -> Option<A
     for double in ours.drain(1.min(ours.len())..) {
         let remedy = match name {
             "when" => "join the guards with `&&`",
+            "lost" => "leave one out",
             _ => "a method continues in one other",
         };
         errors.on(double, format!("a method has one `#[{name}]`: {remedy}"));
@@ -143,12 +159,7 @@ fn returns_self(output: &ReturnType, name: &Ident) -> bool {
     path.path.segments.last().is_some_and(|last| last.ident == "Self" || last.ident == *name)
 }
 
-fn method(
-    function: ImplItemFn,
-    when: Option<Attribute>,
-    then: Option<Attribute>,
-    errors: &mut Errors,
-) -> Option<Method> {
+fn method(function: ImplItemFn, Ours { when, then, lost }: Ours, errors: &mut Errors) -> Option<Method> {
     let Some(FnArg::Receiver(receiver)) = function.sig.inputs.first() else { return None };
     let (access, is_sound) = match &receiver.kind {
         ReceiverKind::Reference(_, _, None) => (Access::Read, true),
@@ -180,5 +191,6 @@ fn method(
         sig: function.sig,
         when,
         then,
+        lost,
     })
 }

@@ -82,6 +82,7 @@ impl Instance {
         let fingerprint = u64::try_from(event.fingerprint).unwrap_or_default();
         let function = function::lookup(&event.function, fingerprint)?;
         let run = self.join(&event)?;
+        run.dso().attend(ThreadId(event.thread));
         let _entered = run.enter();
         let _thread = identity.enter();
         function.run(event.args, event.attempt)

@@ -21,8 +21,10 @@ use super::{
 };
 use crate::{
     config::Config,
+    dso::OwnedRequest,
     error::{Error, Result},
     function::{FunctionInfo, Options},
+    id::ThreadId,
     lambda::{
         Function, Invocation, InvokeError, InvokeOptions, LocalLambda, OutputLine, OutputStream, invoke_http,
         stop_http,
@@ -137,6 +139,7 @@ impl Backend for Processes {
             invoke: self.lambda.endpoint(),
         };
         let (lambda, turn) = (self.lambda.clone(), turn(&self.permits));
+        let run = run.clone();
         run::io().spawn(async move {
             let permit = tokio::select! {
                 biased;
@@ -146,7 +149,7 @@ impl Backend for Processes {
             let token = token(&event);
             let mut work = pin!(async {
                 let _permit = permit?;
-                attempts(&lambda, function, options, event, &abort).await
+                attempts(&run, &lambda, function, options, event, &abort).await
             });
             let result = tokio::select! {
                 biased;
@@ -154,6 +157,7 @@ impl Backend for Processes {
                 () = abort.aborted() => {
                     let _ = done.send(Err(cancelled(function)));
                     stop(&lambda, &token, work).await;
+                    report_lost(&run, thread.id).await;
                     return;
                 }
             };
@@ -196,7 +200,17 @@ async fn stop(lambda: &Lambda, token: &str, mut work: impl Future + Unpin) {
     }
 }
 
+/// Tells the DSO layer that the process which ran this cloud thread has died, so that what it held is free before its
+/// lease ends.
+async fn report_lost(run: &Run, thread: ThreadId) {
+    // The invariant rests on the lease; this only makes it faster.
+    if let Err(error) = run.dso().call_async(OwnedRequest::lost(thread)).await {
+        tracing::debug!(%error, "a lost process could not be reported");
+    }
+}
+
 async fn attempts(
+    run: &Run,
     lambda: &Lambda,
     function: &'static FunctionInfo,
     options: Options,
@@ -213,6 +227,10 @@ async fn attempts(
                 Ok(result) => return Ok(result),
                 Err(error) => error,
             };
+        if matches!(error, Error::FunctionFailed { .. }) {
+            // Before the next attempt, which may want what this one held.
+            report_lost(run, ThreadId(event.thread)).await;
+        }
         match retry.after(&error).filter(|_| !abort.is_aborted()) {
             Some(pause) => {
                 tracing::info!(function = function.name, %error, "a cloud thread is tried again");

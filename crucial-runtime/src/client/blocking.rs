@@ -120,8 +120,10 @@ impl Connection {
         // This thread has every earlier answer, so it acknowledges all of them.
         let Request { head, buffer, timeout, repeatable, name } = request;
         let frame = wire::request_frame(&head, self.seq, self.seq, buffer);
+        let mut news = link.news();
         loop {
-            match self.attempt(&head, frame, deadline) {
+            let told = news.take().map_or(Ok(()), |news| self.stream.write_all(&news));
+            match told.and_then(|()| self.attempt(&head, frame, deadline)) {
                 Ok(end) => {
                     let answer = wire::parse_answer(&self.input[4..end])?;
                     let result = match answer.result() {

@@ -26,8 +26,8 @@ use crate::{
     config::Config,
     dso::{BoxFuture, Dso, Head, Operation, OwnedRequest, Request},
     error::{Error, Result},
-    id::{ObjectId, RunId, SessionId},
-    wire::{self, Hello, Plane, Welcome},
+    id::{MemberId, ObjectId, RunId, SessionId, ThreadId},
+    wire::{self, Hello, Plane, REQUEST_HEADER, Welcome},
 };
 
 /// How a process takes part in a run.
@@ -56,7 +56,11 @@ struct Link {
     config: Arc<Config>,
     servers: Vec<String>,
     run: RunId,
+    member: MemberId,
     part: Part,
+    /// The cloud thread that the server has to be told of, if `news` is set.
+    attends: Mutex<Option<ThreadId>>,
+    news: AtomicBool,
     welcome: OnceLock<Welcome>,
     idle: Mutex<Vec<blocking::Connection>>,
     ended: AtomicBool,
@@ -68,12 +72,15 @@ impl Remote {
     /// # Errors
     /// If no server is reachable within [`Config::connect_timeout`], it refuses the client, or it doesn't know the
     /// run that is joined.
-    pub fn connect(config: &Arc<Config>, servers: &[String], run: RunId, part: Part) -> Result<Self> {
+    pub fn connect(config: &Arc<Config>, servers: &[String], run: RunId, member: MemberId, part: Part) -> Result<Self> {
         let link = Arc::new(Link {
             config: config.clone(),
             servers: servers.to_vec(),
             run,
+            member,
             part,
+            attends: Mutex::default(),
+            news: AtomicBool::new(false),
             welcome: OnceLock::new(),
             idle: Mutex::default(),
             ended: AtomicBool::new(false),
@@ -128,6 +135,7 @@ impl Link {
         let hello = Hello {
             version: wire::VERSION,
             run: self.run,
+            member: self.member,
             starts_run: self.part == Part::Root && known.is_none(),
             node: known.map(|w| w.node),
             session,
@@ -154,6 +162,17 @@ impl Link {
             }
             Ok(Err(refusal)) | Err(refusal) => Ok(Err(refusal)),
         }
+    }
+
+    /// What the server has to be told before the next call.
+    ///
+    /// It is sent once, and lost if that connection breaks: then the server finds out by the lease that this process is
+    /// gone, not by the report of the back end.
+    fn news(&self) -> Option<[u8; REQUEST_HEADER]> {
+        if !self.news.load(Ordering::Relaxed) || !self.news.swap(false, Ordering::Acquire) {
+            return None;
+        }
+        self.attends.lock().unwrap().map(wire::attend_frame)
     }
 
     /// Checks a request's size before it is sent: a server cuts the connection of a client that sends more.
@@ -211,11 +230,17 @@ impl Dso for Remote {
         if let Err(error) = self.link.check_size(&request.borrow().name, size) {
             return Box::pin(std::future::ready(Err(error)));
         }
-        self.shared.get_or_init(|| shared::Shared::new(&self.link)).call(request)
+        let news = self.link.news();
+        self.shared.get_or_init(|| shared::Shared::new(&self.link)).call(request, news)
     }
 
     fn addresses(&self) -> Result<Vec<String>> {
         Ok(self.link.servers.clone())
+    }
+
+    fn attend(&self, thread: ThreadId) {
+        *self.link.attends.lock().unwrap() = Some(thread);
+        self.link.news.store(true, Ordering::Release);
     }
 
     fn end_run(&self) {

@@ -24,7 +24,8 @@ use crate::{
     dso::{BoxFuture, CallName, Head, OwnedRequest},
     error::{Error, Result},
     id::{self, SessionId},
-    run, wire,
+    run,
+    wire::{self, REQUEST_HEADER},
 };
 
 /// A connection that many calls share.
@@ -85,8 +86,17 @@ impl Shared {
         Shared { inner }
     }
 
-    pub(super) fn call(&self, request: OwnedRequest) -> BoxFuture<'static, Result<Vec<u8>>> {
+    /// Makes a call; `news` is sent before it.
+    pub(super) fn call(
+        &self,
+        request: OwnedRequest,
+        news: Option<[u8; REQUEST_HEADER]>,
+    ) -> BoxFuture<'static, Result<Vec<u8>>> {
         let inner = self.inner.clone();
+        if let Some(news) = news {
+            inner.calls.lock().unwrap().output.extend_from_slice(&news);
+            inner.work.notify_one();
+        }
         Box::pin(async move {
             let OwnedRequest { head, mut buffer, timeout, repeatable, type_name, object, method } = request;
             let answer = inner.submit(&head, repeatable, &mut buffer);
