@@ -17,9 +17,13 @@ pub struct Blob(#[serde(with = "crate::bulk")] Vec<u8>);
 impl Blob {
     #[track_caller]
     pub(crate) fn of<T: Serialize + ?Sized>(value: &T) -> Self {
+        done(Blob::try_of(value))
+    }
+
+    pub(crate) fn try_of<T: Serialize + ?Sized>(value: &T) -> crate::Result<Self> {
         let mut bytes = Vec::new();
-        codec::encode("an element", value, &mut bytes).unwrap_or_else(|error| panic!("{error}"));
-        Blob(bytes)
+        codec::encode("an element", value, &mut bytes)?;
+        Ok(Blob(bytes))
     }
 
     #[track_caller]
@@ -70,15 +74,17 @@ pub(crate) fn invocation<T, F: Update<T>>(f: F, arg: &F::Arg) -> Invocation {
 
 /// Defines the handle `$name<..>` over the handle `$raw` of an object that holds [`Blob`]s, and `$named`, with which
 /// the chain `$name::at(key)` starts. The constructors at both are for the caller to write, with `over` and `build`.
+/// `$cache` is a field of each handle of its own, which starts with its default.
 macro_rules! typed {
     (
         $(#[$meta:meta])*
-        pub struct $name:ident<$($param:ident),+>($raw:ident), at $named:ident($raw_at:ident);
+        pub struct $name:ident<$($param:ident),+>($raw:ident $(, $cache:ident: $cached:ty)?), at $named:ident($raw_at:ident);
     ) => {
         $(#[$meta])*
         pub struct $name<$($param),+> {
             raw: $raw,
             types: ::std::marker::PhantomData<fn() -> ($($param,)+)>,
+            $($cache: $cached,)?
         }
 
         impl<$($param),+> Clone for $name<$($param),+> {
@@ -119,7 +125,7 @@ macro_rules! typed {
             }
         }
 
-        impl<$($param: 'static),+> $crate::Shared for $name<$($param),+> {
+        impl<$($param: Send + Sync + 'static),+> $crate::Shared for $name<$($param),+> {
             type Handle = $raw;
             fn handle(&self) -> &$raw {
                 &self.raw
@@ -128,7 +134,7 @@ macro_rules! typed {
 
         impl<$($param),+> $name<$($param),+> {
             fn over(raw: $raw) -> Self {
-                $name { raw, types: ::std::marker::PhantomData }
+                $name { raw, types: ::std::marker::PhantomData $(, $cache: Default::default())? }
             }
 
             /// The object with this key; the constructor follows: `at("key").new(..)`.

@@ -1,0 +1,256 @@
+//! What [`Mutex`](super::Mutex) and [`RwLock`](super::RwLock) have in common.
+
+use std::{
+    marker::PhantomData,
+    sync::{LockResult, PoisonError},
+    thread,
+};
+
+use crucial_runtime::{
+    holder::{Holder, Lost},
+    shared_fn::{Format, Invocation},
+};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use super::holdings::{Holdings, fail, name};
+use crate::{Result, shared, typed::Blob};
+
+/// What somebody wants or has.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Kind {
+    Read,
+    Write,
+}
+
+/// The object behind a [`Mutex`](super::Mutex) or an [`RwLock`](super::RwLock).
+#[shared]
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct RawLock {
+    value: Blob,
+    /// Who waits, in the order of arrival.
+    waiting: Holdings<Kind>,
+    /// Who has the lock: readers, or a writer.
+    locked: Holdings<Kind>,
+    poisoned: bool,
+}
+
+/// A caller that waits.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Waiter {
+    token: u64,
+    kind: Kind,
+    holder: Holder,
+}
+
+/// What a caller gets with the lock.
+#[doc(hidden)]
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Locked {
+    pub(super) token: u64,
+    pub(super) poisoned: bool,
+    pub(super) value: Blob,
+}
+
+#[shared]
+impl RawLock {
+    pub fn new(value: Blob) -> Self {
+        RawLock { value, waiting: Holdings::default(), locked: Holdings::default(), poisoned: false }
+    }
+
+    /// Waits for the lock.
+    ///
+    /// Invariant: nobody gets it before somebody who came earlier and excludes it, so neither readers nor writers wait
+    /// for ever.
+    #[then(enter)]
+    pub fn lock(&mut self, holder: Holder, kind: Kind) -> Waiter {
+        Waiter { token: self.waiting.give(holder, kind), kind, holder }
+    }
+
+    #[when(self.is_free_for(&waiter))]
+    fn enter(&mut self, waiter: Waiter) -> Locked {
+        self.waiting.take(waiter.token);
+        self.give(waiter.holder, waiter.kind)
+    }
+
+    /// Takes the lock, if nobody has it or waits for it who excludes that.
+    pub fn try_lock(&mut self, holder: Holder, kind: Kind) -> Option<Locked> {
+        let last = Waiter { token: u64::MAX, kind, holder };
+        self.is_free_for(&last).then(|| self.give(holder, kind))
+    }
+
+    fn is_free_for(&self, waiter: &Waiter) -> bool {
+        let excludes = |kind: &Kind| waiter.kind == Kind::Write || *kind == Kind::Write;
+        let before = self.waiting.iter().take_while(|(token, _)| *token < waiter.token);
+        !self.locked.iter().any(|(_, kind)| excludes(kind)) && !before.into_iter().any(|(_, kind)| excludes(kind))
+    }
+
+    fn give(&mut self, holder: Holder, kind: Kind) -> Locked {
+        let token = self.locked.give(holder, kind);
+        Locked { token, poisoned: self.poisoned, value: self.value.clone() }
+    }
+
+    /// Writes the value, if there is one, and gives the lock back. False if the lock is not this caller's any more:
+    /// then nothing has changed.
+    pub fn unlock(&mut self, token: u64, value: Option<Blob>, poison: bool) -> Result<bool> {
+        if self.locked.take(token).is_none() {
+            return Ok(false);
+        }
+        if let Some(value) = value {
+            self.value = value;
+        }
+        self.poisoned |= poison;
+        Ok(true)
+    }
+
+    /// Makes a writer a reader, before anybody else can write.
+    pub fn downgrade(&mut self, token: u64, value: Option<Blob>) -> Result<bool> {
+        let Some((_, kind)) = self.locked.iter_mut().find(|(held, _)| *held == token) else { return Ok(false) };
+        *kind = Kind::Read;
+        if let Some(value) = value {
+            self.value = value;
+        }
+        Ok(true)
+    }
+
+    /// Applies a function as soon as nobody has the lock.
+    #[when(self.locked.is_empty())]
+    pub fn update(&mut self, f: &Invocation) -> Result<(bool, Blob)> {
+        let result = f.find()?.update(self.value.bytes_mut())?;
+        Ok((self.poisoned, result.into()))
+    }
+
+    /// Applies a function that only looks, as soon as nobody writes.
+    #[when(self.locked.iter().all(|(_, kind)| *kind == Kind::Read))]
+    pub fn inspect(&self, f: &Invocation) -> Result<(bool, Blob)> {
+        let result = f.find()?.inspect(Format::Plain, self.value.bytes())?;
+        Ok((self.poisoned, result.into()))
+    }
+
+    pub fn poisoned(&self) -> bool {
+        self.poisoned
+    }
+
+    pub fn mend(&mut self) {
+        self.poisoned = false;
+    }
+
+    /// A writer that died may have been in the middle of something; a reader was not.
+    #[lost]
+    fn take_back(&mut self, lost: &Lost) {
+        self.waiting.take_lost(lost);
+        self.poisoned |= self.locked.take_lost(lost).contains(&Kind::Write);
+    }
+}
+
+
+/// The error that std gives, if the lock is poisoned.
+pub(super) fn poisonable<G>(poisoned: bool, guard: G) -> LockResult<G> {
+    if poisoned { Err(PoisonError::new(guard)) } else { Ok(guard) }
+}
+
+/// A lock that this thread has, and the value that it can write.
+pub(super) struct Held<'a, T: Serialize> {
+    lock: &'a RawLock,
+    /// What it is called in messages.
+    what: &'static str,
+    value: T,
+    token: u64,
+    changed: bool,
+    /// Whether the thread was panicking when it got the lock: then that panic is not about this value.
+    panicking: bool,
+    /// It was given up already.
+    over: bool,
+    /// A lock is given back by the thread that took it, as in std.
+    stays_here: PhantomData<std::sync::MutexGuard<'static, ()>>,
+}
+
+impl<'a, T: Serialize + DeserializeOwned> Held<'a, T> {
+    #[track_caller]
+    pub(super) fn new(lock: &'a RawLock, what: &'static str, locked: &Locked) -> Self {
+        Held {
+            lock,
+            what,
+            value: locked.value.to(),
+            token: locked.token,
+            changed: false,
+            panicking: thread::panicking(),
+            over: false,
+            stays_here: PhantomData,
+        }
+    }
+
+    /// Writes the value and keeps others only from writing. Returns the reader's token, and the value.
+    #[track_caller]
+    pub(super) fn downgrade(mut self) -> (u64, T) {
+        self.over = true;
+        let value = Blob::of(&self.value);
+        let copy = value.to();
+        match self.lock.downgrade(self.token, self.changed.then_some(value)) {
+            Ok(true) => {}
+            Ok(false) => fail(&self.lost()),
+            Err(error) => fail(&format!("{} could not be downgraded: {error}", self.name())),
+        }
+        (self.token, copy)
+    }
+}
+
+impl<T: Serialize> Held<'_, T> {
+    pub(super) fn get(&self) -> &T {
+        &self.value
+    }
+
+    pub(super) fn get_mut(&mut self) -> &mut T {
+        self.changed = true;
+        &mut self.value
+    }
+
+    /// Gives the value to a condition, which gets a `&mut` as in std. Whether it writes can be found out only by
+    /// comparing.
+    pub(super) fn test(&mut self, condition: impl FnOnce(&mut T) -> bool) -> bool {
+        let before = (!self.changed).then(|| Blob::try_of(&self.value).ok());
+        let holds = condition(&mut self.value);
+        if let Some(before) = before {
+            self.changed = before != Blob::try_of(&self.value).ok();
+        }
+        holds
+    }
+
+    fn name(&self) -> String {
+        name(self.what, self.lock)
+    }
+
+    fn lost(&self) -> String {
+        format!(
+            "{} was given to another, because this process was cut off from the server for longer than its lease: \
+             what this guard would have written is lost",
+            self.name()
+        )
+    }
+}
+
+impl<T: Serialize> Drop for Held<'_, T> {
+    fn drop(&mut self) {
+        if self.over {
+            return;
+        }
+        let value = self.changed.then(|| Blob::try_of(&self.value)).transpose();
+        let poison = value.is_err() || !self.panicking && thread::panicking();
+        let (value, unsound) = value.map_or_else(|error| (None, Some(error)), |value| (value, None));
+        match (self.lock.unlock(self.token, value, poison), unsound) {
+            (Ok(true), None) => {}
+            (Ok(true), Some(error)) => fail(&format!("the value of {} can't be written: {error}", self.name())),
+            (Ok(false), _) if self.changed => fail(&self.lost()),
+            (Ok(false), _) => warn_lost(self.what, self.lock),
+            (Err(error), _) => fail(&format!("{} could not be unlocked: {error}", self.name())),
+        }
+    }
+}
+
+/// A lock was lost under which nothing was written.
+pub(super) fn warn_lost(what: &str, lock: &RawLock) {
+    let lock = name(what, lock);
+    tracing::warn!(lock, "the lock was lost, because this process was cut off from the server for too long");
+}
