@@ -6,7 +6,7 @@
 //! - [`mod@reference`]: object references, keys and the handles' common trait,
 //! - [`function`] and [`task`]: the registry of cloud functions and the work they describe,
 //! - [`shared_fn`]: the registry of the functions that servers apply to values; [`ordered`] encodes keys in order,
-//! - [`thread`]: which thread this is,
+//! - [`thread`]: which thread this is; [`transit`]: what arguments on their way hold,
 //! - [`backend`]: where cloud threads run; [`lambda`] is the local Lambda service of the process back end,
 //! - [`holder`]: who holds a lock and the like, and what is done when that process is lost,
 //! - [`wire`] and [`client`]: the data plane's protocol and its client side,
@@ -36,4 +36,5 @@ pub mod support;
 pub mod task;
 pub mod terminal;
 pub mod thread;
+pub mod transit;
 pub mod wire;

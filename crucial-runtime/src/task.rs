@@ -5,6 +5,7 @@ use std::{fmt, marker::PhantomData};
 use crate::{
     error::Result,
     function::{FunctionInfo, Options},
+    transit::Transit,
 };
 
 /// How an encoded result becomes a value.
@@ -16,6 +17,7 @@ pub type Decode<T> = fn(&[u8]) -> Result<T>;
 pub struct Task<T> {
     pub(crate) function: &'static FunctionInfo,
     pub(crate) args: Result<Vec<u8>>,
+    pub(crate) transit: Transit,
     pub(crate) decode: Decode<T>,
     pub(crate) options: Options,
     result: PhantomData<fn() -> T>,
@@ -32,10 +34,11 @@ impl<T> Task<T> {
     #[doc(hidden)]
     pub fn new(
         function: &'static FunctionInfo,
-        args: Result<Vec<u8>>,
+        encode: impl FnOnce() -> Result<Vec<u8>>,
         decode: fn(&[u8]) -> Result<T>,
     ) -> Self {
-        Task { function, args, decode, options: Options::default(), result: PhantomData }
+        let (args, transit) = Transit::of(encode);
+        Task { function, args, transit, decode, options: Options::default(), result: PhantomData }
     }
 
     /// The function's name.
@@ -47,6 +50,8 @@ impl<T> Task<T> {
     /// The function and its encoded arguments: for what starts tasks.
     #[doc(hidden)]
     pub fn into_call(self) -> (&'static FunctionInfo, Result<Vec<u8>>) {
+        // What starts it may do so more than once, so the arguments hold what they hold.
+        self.transit.forget();
         (self.function, self.args)
     }
 

@@ -100,14 +100,17 @@ pub fn expand(function: &CloudFn) -> TokenStream {
             ::crucial::__private::inventory::submit! { __INFO }
             static __FUNCTION: ::crucial::__private::FunctionInfo = __INFO;
             #(#checks)*
-            let mut __args = ::std::vec::Vec::new();
-            #[allow(clippy::used_underscore_binding)]
-            let __encoded = ::crucial::__private::encode(
-                #what_args,
-                ::crucial::__private::Given(&(#(#gives,)*)).data(),
-                &mut __args,
-            );
-            ::crucial::__private::Task::new(&__FUNCTION, __encoded.map(|()| __args), #decoder)
+            let __encode = || {
+                let mut __args = ::std::vec::Vec::new();
+                #[allow(clippy::used_underscore_binding)]
+                ::crucial::__private::encode(
+                    #what_args,
+                    ::crucial::__private::Given(&(#(#gives,)*)).data(),
+                    &mut __args,
+                )?;
+                ::core::result::Result::Ok(__args)
+            };
+            ::crucial::__private::Task::new(&__FUNCTION, __encode, #decoder)
         }
     }
 }

@@ -26,6 +26,7 @@ use crate::{
     run::{self, Run},
     task::{Decode, Task},
     thread::Identity,
+    transit::Transit,
 };
 
 /// One cloud thread: a function, its arguments, and who waits for the result.
@@ -34,6 +35,8 @@ pub struct Work {
     pub function: &'static FunctionInfo,
     /// Its encoded arguments.
     pub args: Vec<u8>,
+    /// What the arguments hold until the function takes it: dropped when the thread has ended.
+    pub transit: Transit,
     /// Its options, completed from the configuration.
     pub options: Options,
     /// What the thread finds out about itself.
@@ -66,6 +69,7 @@ impl Work {
         let work = Work {
             function: task.function,
             args: task.args?,
+            transit: task.transit,
             options: options.or(task.options).or(task.function.options).or(config.task_options()),
             thread: Identity::of_task(task.function.name, name),
             abort: Abort::default(),

@@ -125,7 +125,7 @@ impl Processes {
 
 impl Backend for Processes {
     fn start(&self, run: &Arc<Run>, work: Work) -> Result<()> {
-        let Work { function, args, options, thread, abort, done } = work;
+        let Work { function, args, transit, options, thread, abort, done } = work;
         let event = Event {
             function: function.name.to_owned(),
             fingerprint: function.fingerprint.into(),
@@ -141,6 +141,7 @@ impl Backend for Processes {
         let (lambda, turn) = (self.lambda.clone(), turn(&self.permits));
         let run = run.clone();
         run::io().spawn(async move {
+            let _transit = transit;
             let permit = tokio::select! {
                 biased;
                 () = abort.aborted() => Err(cancelled(function)),

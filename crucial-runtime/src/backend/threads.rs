@@ -13,6 +13,7 @@ use crate::{
     function::{FunctionInfo, Options},
     run::{self, Run},
     thread::Identity,
+    transit::Transit,
 };
 
 /// Runs every cloud thread as a thread of this process; with a limit, the others wait for their turn.
@@ -90,6 +91,7 @@ struct State {
     retry: Retry,
     /// Gone when there is a result.
     done: Option<oneshot::Sender<Result<Vec<u8>>>>,
+    transit: Transit,
     /// Ends the attempt when it takes too long.
     timer: Option<tokio::task::AbortHandle>,
     slot: Option<OwnedSemaphorePermit>,
@@ -98,9 +100,9 @@ struct State {
 impl Attempts {
     /// Makes the first attempt. If that fails, `work.done` has the error, too.
     fn start(run: Arc<Run>, work: Work, slot: Option<OwnedSemaphorePermit>) -> Result<()> {
-        let Work { function, args, options, thread, abort, done } = work;
+        let Work { function, args, transit, options, thread, abort, done } = work;
         let retry = Retry::new(options.retries.unwrap_or(0));
-        let state = Mutex::new(State { retry, done: Some(done), timer: None, slot });
+        let state = Mutex::new(State { retry, done: Some(done), transit, timer: None, slot });
         let attempts = Arc::new(Attempts { run, function, args, options, thread, state });
         let weak = Arc::downgrade(&attempts);
         abort.then(move || {
@@ -180,6 +182,7 @@ impl Attempts {
     fn finish(&self, state: &mut State, result: Result<Vec<u8>>) {
         // Before the result is there: who has it finds the slot free.
         drop(state.slot.take());
+        drop(std::mem::take(&mut state.transit));
         if let Some(done) = state.done.take() {
             // Nobody waits if the handle was dropped: the thread was detached, as in std.
             let _ = done.send(result);

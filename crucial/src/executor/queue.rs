@@ -92,7 +92,7 @@ impl Queue {
     }
 
     async fn work(self: Arc<Self>, work: Work, turn: Turn, steps: u64) {
-        let Work { function, args, options, thread, abort, done } = work;
+        let Work { function, args, transit, options, thread, abort, done } = work;
         let id = thread.id;
         let slot = tokio::select! {
             biased;
@@ -109,7 +109,7 @@ impl Queue {
             });
         let result = if starts {
             let (inner, outcome) = oneshot::channel();
-            let work = Work { function, args, options, thread, abort, done: inner };
+            let work = Work { function, args, transit, options, thread, abort, done: inner };
             match self.run.backend().and_then(|backend| backend.start(&self.run, work)) {
                 Ok(()) => outcome.await.unwrap_or_else(|_| Err(backend::never(function.name))),
                 Err(error) => Err(error),

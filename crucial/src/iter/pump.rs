@@ -10,6 +10,7 @@ use crucial_runtime::{
     run,
     task::{Decode, Task},
     thread::Identity,
+    transit::Transit,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -194,6 +195,7 @@ where
         let work = Work {
             function: &WORKER,
             args,
+            transit: Transit::default(),
             options: Options {
                 // Items are tried again on their own, not with the others.
                 retries: Some(0),
