@@ -96,6 +96,14 @@ impl Run {
         CURRENT.with_borrow(Clone::clone).map_or_else(|| Self::global().cloned(), Ok)
     }
 
+    /// The identity of the run that this thread belongs to.
+    ///
+    /// # Errors
+    /// As [`Run::current`].
+    pub fn current_id() -> Result<RunId> {
+        Self::with(Self::id)
+    }
+
     /// Calls `f` with the run that this thread belongs to.
     pub(crate) fn with<R>(f: impl FnOnce(&Run) -> R) -> Result<R> {
         CURRENT.with_borrow(|current| match current {

@@ -10,7 +10,7 @@ use crucial_runtime::{
     codec,
     dso::{Create, HEADROOM, Head, Operation},
     error::{Error, Result},
-    id::{self, ObjectId, RunId, SessionId},
+    id::{self, MemberId, ObjectId, RunId, SessionId},
     object::{Methods, TypeInfo, lookup},
     reference::Lifetime,
     wire::{self, Hello, MAGIC, Plane, Welcome},
@@ -35,6 +35,7 @@ pub fn hello() -> Hello {
     Hello {
         version: wire::VERSION,
         run: RunId(id::fresh()),
+        member: MemberId(id::fresh()),
         starts_run: true,
         node: None,
         session: SessionId(id::fresh()),

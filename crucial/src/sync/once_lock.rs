@@ -1,12 +1,16 @@
 use std::sync;
 
-use crucial_runtime::holder::{Holder, Lost};
+use crucial_runtime::{
+    holder::{Holder, Lost},
+    id::RunId,
+    run::Run,
+};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::holdings::{Holdings, fail, me, name};
 use crate::{
     Result, Shared, shared,
-    typed::{Blob, typed},
+    typed::{Blob, done, typed},
 };
 
 /// The object behind a [`OnceLock`].
@@ -109,7 +113,7 @@ typed! {
     /// assert_eq!(ANSWER.set(43), Err(43));
     /// thread.join().unwrap();
     /// ```
-    pub struct OnceLock<T>(RawOnceLock, cache: sync::OnceLock<T>), at NamedOnceLock(RawOnceLockAt);
+    pub struct OnceLock<T>(RawOnceLock, seen: Seen<T>), at NamedOnceLock(RawOnceLockAt);
 }
 
 impl<T> OnceLock<T> {
@@ -134,16 +138,10 @@ impl<T: Serialize + DeserializeOwned> OnceLock<T> {
     /// The value, if it is set. Follows [`std::sync::OnceLock::get`].
     #[track_caller]
     pub fn get(&self) -> Option<&T> {
-        if self.cache.get().is_none() {
-            let value = self.raw.get()?;
-            return Some(self.keep(&value));
+        match self.seen.get() {
+            Some(value) => Some(value),
+            None => self.raw.get().map(|value| self.seen.keep(&value)),
         }
-        self.cache.get()
-    }
-
-    #[track_caller]
-    fn keep(&self, value: &Blob) -> &T {
-        self.cache.get_or_init(|| value.to())
     }
 
     /// Sets the value. Follows [`std::sync::OnceLock::set`].
@@ -152,7 +150,7 @@ impl<T: Serialize + DeserializeOwned> OnceLock<T> {
     /// If it was set; the error holds the new value.
     #[track_caller]
     pub fn set(&self, value: T) -> Result<(), T> {
-        if self.cache.get().is_some() || !self.raw.set(Blob::of(&value)) { Err(value) } else { Ok(()) }
+        if self.seen.get().is_some() || !self.raw.set(Blob::of(&value)) { Err(value) } else { Ok(()) }
     }
 
     /// The value; if there is none, the closure makes it. Follows [`std::sync::OnceLock::get_or_init`].
@@ -167,18 +165,18 @@ impl<T: Serialize + DeserializeOwned> OnceLock<T> {
     /// With `poison`, a closure that panics has all later calls panic.
     #[track_caller]
     pub(super) fn make(&self, f: impl FnOnce() -> T, poison: bool) -> &T {
-        if let Some(value) = self.cache.get() {
+        if let Some(value) = self.seen.get() {
             return value;
         }
         match self.raw.begin(me()) {
-            Turn::Have(value) => self.keep(&value),
+            Turn::Have(value) => self.seen.keep(&value),
             Turn::Poisoned => panic!("LazyLock instance has previously been poisoned"),
             Turn::Make(token) => {
                 let mut making = Making { raw: &self.raw, token, value: None, poison };
                 // What the others get is what this one gets: the value as it travels.
                 let value = making.value.insert(Blob::of(&f())).clone();
                 drop(making);
-                self.keep(&value)
+                self.seen.keep(&value)
             }
         }
     }
@@ -186,11 +184,10 @@ impl<T: Serialize + DeserializeOwned> OnceLock<T> {
     /// Waits until the value is set. Follows [`std::sync::OnceLock::wait`].
     #[track_caller]
     pub fn wait(&self) -> &T {
-        if self.cache.get().is_none() {
-            let value = self.raw.wait();
-            return self.keep(&value);
+        match self.seen.get() {
+            Some(value) => value,
+            None => self.seen.keep(&self.raw.wait()),
         }
-        self.cache.get().expect("it was there just now")
     }
 
     /// Takes the value and removes the object. Follows [`std::sync::OnceLock::into_inner`]; other handles that have
@@ -199,7 +196,7 @@ impl<T: Serialize + DeserializeOwned> OnceLock<T> {
     #[track_caller]
     pub fn into_inner(self) -> Option<T> {
         let value = self.raw.get();
-        crate::typed::done(self.raw.remove());
+        done(self.raw.remove());
         value.map(|value| value.to())
     }
 }
@@ -215,6 +212,57 @@ impl<T: Serialize> From<T> for OnceLock<T> {
         let once = OnceLock::new();
         once.raw.set(Blob::of(&value));
         once
+    }
+}
+
+/// The values that a handle has seen, one of each run: a static's handle lives as long as its process, which may serve
+/// many runs.
+#[derive(Debug)]
+struct Seen<T> {
+    first: sync::OnceLock<Box<Value<T>>>,
+}
+
+#[derive(Debug)]
+struct Value<T> {
+    run: RunId,
+    value: T,
+    next: sync::OnceLock<Box<Value<T>>>,
+}
+
+impl<T> Default for Seen<T> {
+    fn default() -> Self {
+        Seen { first: sync::OnceLock::new() }
+    }
+}
+
+impl<T> Seen<T> {
+    #[track_caller]
+    fn get(&self) -> Option<&T> {
+        let run = done(Run::current_id());
+        let mut next = &self.first;
+        while let Some(seen) = next.get() {
+            if seen.run == run {
+                return Some(&seen.value);
+            }
+            next = &seen.next;
+        }
+        None
+    }
+}
+
+impl<T: DeserializeOwned> Seen<T> {
+    #[track_caller]
+    fn keep(&self, value: &Blob) -> &T {
+        let run = done(Run::current_id());
+        let mut new = Some(Box::new(Value { run, value: value.to(), next: sync::OnceLock::new() }));
+        let mut next = &self.first;
+        loop {
+            let seen = next.get_or_init(|| new.take().expect("it is kept once"));
+            if seen.run == run {
+                return &seen.value;
+            }
+            next = &seen.next;
+        }
     }
 }
 
