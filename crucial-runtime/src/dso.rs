@@ -41,9 +41,7 @@ impl Operation {
     /// The operation with this number.
     #[must_use]
     pub fn from_byte(byte: u8) -> Option<Self> {
-        use Operation::{
-            Attend, Call, ClearPoison, Create, EndRun, IsPoisoned, Lost, Remove, Withdraw,
-        };
+        use Operation::{Attend, Call, ClearPoison, Create, EndRun, IsPoisoned, Lost, Remove, Withdraw};
         [Call, Create, Remove, ClearPoison, IsPoisoned, Withdraw, EndRun, Attend, Lost]
             .into_iter()
             .find(|o| *o as u8 == byte)

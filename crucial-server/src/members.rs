@@ -82,7 +82,8 @@ impl Members {
     }
 
     fn remove_if(&mut self, over: impl Fn(&Member) -> bool) -> Vec<MemberId> {
-        let gone: Vec<_> = self.present.iter().filter(|(_, member)| over(member)).map(|(id, _)| *id).collect();
+        let gone: Vec<_> =
+            self.present.iter().filter(|(_, member)| over(member)).map(|(id, _)| *id).collect();
         for id in &gone {
             self.remove(*id);
         }

@@ -297,7 +297,12 @@ impl Node {
         let resumed = sessions.contains_key(&hello.session);
         let client = sessions.entry(hello.session).or_insert_with(|| {
             let state = ClientState { session: Session::default(), link: None, lost: None };
-            Arc::new(Client { id: hello.session, run: hello.run, member: hello.member, state: Mutex::new(state) })
+            Arc::new(Client {
+                id: hello.session,
+                run: hello.run,
+                member: hello.member,
+                state: Mutex::new(state),
+            })
         });
         let client = client.clone();
         drop(sessions);

@@ -71,8 +71,8 @@ fn a_killed_function_process_takes_nothing_with_it() {
     let error = doomed.join().unwrap_err();
     assert_says(&error, &["failures::hold", "attempt 1", "signal: killed"]);
     assert!(!is_alive(pid));
-    // Its parked call holds the place of nobody else: one for it, as long as its session lives, and one for the other.
-    gate.add(2);
+    // Its parked call went with it, so this is for the other.
+    gate.add(1);
     other.join().unwrap();
 }
 

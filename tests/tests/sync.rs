@@ -14,11 +14,7 @@ use crucial::{
     },
     test, thread,
 };
-use tests::{
-    assert_says, begin, eventually, in_time,
-    objects::Journal,
-    panic_of,
-};
+use tests::{assert_says, begin, eventually, in_time, objects::Journal, panic_of};
 
 /// Long enough for what must not happen to happen.
 const MOMENT: Duration = Duration::from_millis(50);

@@ -282,10 +282,12 @@ impl<'a> Block<'a> {
                 move |ty| quote_spanned!(ty.span()=> #(#cfg)* ::crucial::__private::assert_data::<#ty>();),
             )
         });
-        let lost = self.shared.methods.iter().filter(|m| m.lost.is_some()).flat_map(|m| args(&m.params)).map(|arg| {
-            let ty = &arg.ty;
-            quote_spanned!(ty.span()=> ::crucial::__private::assert_lost::<#ty>();)
-        });
+        let lost = self.shared.methods.iter().filter(|m| m.lost.is_some()).flat_map(|m| args(&m.params)).map(
+            |arg| {
+                let ty = &arg.ty;
+                quote_spanned!(ty.span()=> ::crucial::__private::assert_lost::<#ty>();)
+            },
+        );
         quote! {
             #[allow(dead_code, deprecated, clippy::all, clippy::pedantic)]
             fn __signatures #impls () #wheres {

@@ -72,7 +72,13 @@ impl Remote {
     /// # Errors
     /// If no server is reachable within [`Config::connect_timeout`], it refuses the client, or it doesn't know the
     /// run that is joined.
-    pub fn connect(config: &Arc<Config>, servers: &[String], run: RunId, member: MemberId, part: Part) -> Result<Self> {
+    pub fn connect(
+        config: &Arc<Config>,
+        servers: &[String],
+        run: RunId,
+        member: MemberId,
+        part: Part,
+    ) -> Result<Self> {
         let link = Arc::new(Link {
             config: config.clone(),
             servers: servers.to_vec(),

@@ -84,7 +84,8 @@ impl RawLock {
     fn is_free_for(&self, waiter: &Waiter) -> bool {
         let excludes = |kind: &Kind| waiter.kind == Kind::Write || *kind == Kind::Write;
         let before = self.waiting.iter().take_while(|(token, _)| *token < waiter.token);
-        !self.locked.iter().any(|(_, kind)| excludes(kind)) && !before.into_iter().any(|(_, kind)| excludes(kind))
+        !self.locked.iter().any(|(_, kind)| excludes(kind))
+            && !before.into_iter().any(|(_, kind)| excludes(kind))
     }
 
     fn give(&mut self, holder: Holder, kind: Kind) -> Locked {
@@ -107,7 +108,9 @@ impl RawLock {
 
     /// Makes a writer a reader, before anybody else can write.
     pub fn downgrade(&mut self, token: u64, value: Option<Blob>) -> Result<bool> {
-        let Some((_, kind)) = self.locked.iter_mut().find(|(held, _)| *held == token) else { return Ok(false) };
+        let Some((_, kind)) = self.locked.iter_mut().find(|(held, _)| *held == token) else {
+            return Ok(false);
+        };
         *kind = Kind::Read;
         if let Some(value) = value {
             self.value = value;
@@ -144,7 +147,6 @@ impl RawLock {
         self.poisoned |= self.locked.take_lost(lost).contains(&Kind::Write);
     }
 }
-
 
 /// The error that std gives, if the lock is poisoned.
 pub(super) fn poisonable<G>(poisoned: bool, guard: G) -> LockResult<G> {
@@ -241,7 +243,9 @@ impl<T: Serialize> Drop for Held<'_, T> {
         let (value, unsound) = value.map_or_else(|error| (None, Some(error)), |value| (value, None));
         match (self.lock.unlock(self.token, value, poison), unsound) {
             (Ok(true), None) => {}
-            (Ok(true), Some(error)) => fail(&format!("the value of {} can't be written: {error}", self.name())),
+            (Ok(true), Some(error)) => {
+                fail(&format!("the value of {} can't be written: {error}", self.name()))
+            }
             (Ok(false), _) if self.changed => fail(&self.lost()),
             (Ok(false), _) => warn_lost(self.what, self.lock),
             (Err(error), _) => fail(&format!("{} could not be unlocked: {error}", self.name())),

@@ -16,7 +16,7 @@
 //! | [`SemaphorePermit`] | the permits are back |
 //! | a closure of [`Once`] | the `Once` is poisoned |
 //! | a closure of [`OnceLock`], [`LazyLock`] | the next caller runs its own |
-//! | a wait at a [`Condvar`] | a notification that it got goes to the next |
+//! | a wait at a [`Condvar`] | it waits no longer; a notification that it has not received goes to the next |
 //! | [`mpsc::Sender`], [`mpsc::Receiver`] | dropped |
 //!
 //! A process that was only cut off, and comes back, can't write any more what it holds no longer: each piece has a

@@ -75,10 +75,9 @@ impl Once {
         match self.progress {
             Progress::Complete => Turn::Complete,
             Progress::Poisoned if !force => Turn::Poisoned,
-            progress => Turn::Run {
-                token: self.running.give(holder, ()),
-                poisoned: progress == Progress::Poisoned,
-            },
+            progress => {
+                Turn::Run { token: self.running.give(holder, ()), poisoned: progress == Progress::Poisoned }
+            }
         }
     }
 

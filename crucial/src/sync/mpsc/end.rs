@@ -41,7 +41,10 @@ impl Counted {
         self.travel().map_err(ser::Error::custom)?.serialize(serializer)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D, end: End) -> Result<Self, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+        end: End,
+    ) -> Result<Self, D::Error> {
         let (raw, token) = Deserialize::deserialize(deserializer)?;
         Counted::arrive(raw, end, token).map_err(de::Error::custom)
     }

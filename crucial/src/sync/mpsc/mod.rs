@@ -32,10 +32,10 @@ mod end;
 mod raw;
 
 use std::{
-    cell::RefCell,
     collections::VecDeque,
     fmt,
     marker::PhantomData,
+    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -64,7 +64,7 @@ fn ends<T>(capacity: Capacity, batch: Batch) -> (Counted, Receiver<T>) {
     let receiver = Receiver {
         end: Counted::new(raw, End::Receiver, 0),
         batch,
-        fetched: RefCell::default(),
+        fetched: Mutex::default(),
         types: PhantomData,
     };
     (sender, receiver)
@@ -144,8 +144,15 @@ pub struct Receiver<T> {
     end: Counted,
     batch: Batch,
     /// Messages that came with an earlier one. They go where the receiver goes.
-    fetched: RefCell<VecDeque<Blob>>,
+    fetched: Mutex<VecDeque<Blob>>,
     types: PhantomData<fn() -> T>,
+}
+
+impl<T> Receiver<T> {
+    fn buffer(&self) -> MutexGuard<'_, VecDeque<Blob>> {
+        // Nothing panics while it is locked.
+        self.fetched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl<T: DeserializeOwned> Receiver<T> {
@@ -154,13 +161,13 @@ impl<T: DeserializeOwned> Receiver<T> {
     fn first(&self, messages: Vec<Blob>) -> Option<T> {
         let mut messages = messages.into_iter();
         let first = messages.next()?;
-        self.fetched.borrow_mut().extend(messages);
+        self.buffer().extend(messages);
         Some(first.to())
     }
 
     #[track_caller]
     fn fetched(&self) -> Option<T> {
-        let message = self.fetched.borrow_mut().pop_front()?;
+        let message = self.buffer().pop_front()?;
         Some(message.to())
     }
 
@@ -360,7 +367,7 @@ impl<'de, T> Deserialize<'de> for SyncSender<T> {
 impl<T> Serialize for Receiver<T> {
     /// The messages that this end has fetched go along.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let fetched = self.fetched.take();
+        let fetched = std::mem::take(&mut *self.buffer());
         (Travelling(&self.end), self.batch, fetched).serialize(serializer)
     }
 }
@@ -368,6 +375,6 @@ impl<T> Serialize for Receiver<T> {
 impl<'de, T> Deserialize<'de> for Receiver<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let (Arrived::<true>(end), batch, fetched) = Deserialize::deserialize(deserializer)?;
-        Ok(Receiver { end, batch, fetched: RefCell::new(fetched), types: PhantomData })
+        Ok(Receiver { end, batch, fetched: Mutex::new(fetched), types: PhantomData })
     }
 }
