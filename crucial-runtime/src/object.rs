@@ -30,6 +30,8 @@ pub struct MethodInfo {
     pub access: Access,
     /// Whether it has a guard (`#[when]`), so that calls may be parked.
     pub guarded: bool,
+    /// Whether its guard looks at the arguments.
+    pub guard_takes_args: bool,
     /// The method that continues with this one's value (`#[then]`), as an index.
     pub then: Option<u16>,
 }

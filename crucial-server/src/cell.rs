@@ -1,7 +1,6 @@
 //! One object, and the calls that wait at its guards.
 
 use std::{
-    collections::VecDeque,
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
 };
@@ -13,6 +12,8 @@ use crucial_runtime::{
     object::{Access, MethodInfo, Object, TypeInfo},
     run::in_method,
 };
+
+use crate::parked::{Call, Parked};
 
 /// The answer to a parked call: its encoded result.
 pub type Answer = Result<Vec<u8>>;
@@ -34,78 +35,23 @@ pub struct Cell<O> {
     object: Box<dyn Object>,
     poison: Option<Box<str>>,
     parked: Parked<O>,
+    /// How many calls may wait.
+    limit: u64,
 }
 
 impl<O> fmt::Debug for Cell<O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Cell")
             .field("name", &self.name())
-            .field("parked", &self.parked.count)
+            .field("parked", &self.parked.len())
             .finish_non_exhaustive()
-    }
-}
-
-/// Parked calls with the same method and arguments have the same guard, so it is asked once for all of them.
-struct Parked<O> {
-    groups: Vec<Group<O>>,
-    count: usize,
-    arrivals: u64,
-    limit: u64,
-}
-
-struct Group<O> {
-    method: u16,
-    args: Box<[u8]>,
-    calls: VecDeque<Call<O>>,
-}
-
-struct Call<O> {
-    arrival: u64,
-    context: Context,
-    origin: O,
-}
-
-impl<O> Parked<O> {
-    fn push(&mut self, method: u16, args: &[u8], context: Context, origin: O) {
-        let call = Call { arrival: self.arrivals, context, origin };
-        self.arrivals += 1;
-        self.count += 1;
-        match self.groups.iter_mut().find(|g| g.method == method && *g.args == *args) {
-            Some(group) => group.calls.push_back(call),
-            None => self.groups.push(Group { method, args: args.into(), calls: [call].into() }),
-        }
-    }
-
-    fn pop(&mut self, group: usize) -> Call<O> {
-        let calls = &mut self.groups[group].calls;
-        let call = calls.pop_front().expect("a group has calls");
-        self.count -= 1;
-        if calls.is_empty() {
-            self.groups.swap_remove(group);
-        }
-        call
-    }
-
-    fn drain(&mut self) -> impl Iterator<Item = O> {
-        self.count = 0;
-        let mut calls: Vec<_> = std::mem::take(&mut self.groups).into_iter().flat_map(|g| g.calls).collect();
-        calls.sort_by_key(|call| call.arrival);
-        calls.into_iter().map(|call| call.origin)
-    }
-
-    /// The groups, the one whose first call arrived earliest first.
-    fn in_order(&self) -> Vec<usize> {
-        let mut order: Vec<_> = (0..self.groups.len()).collect();
-        order.sort_by_key(|&g| self.groups[g].calls.front().map(|call| call.arrival));
-        order
     }
 }
 
 impl<O> Cell<O> {
     /// A cell for `object`, where at most `limit` calls may wait.
     pub fn new(info: &'static TypeInfo, key: Box<str>, object: Box<dyn Object>, limit: u64) -> Self {
-        let parked = Parked { groups: Vec::new(), count: 0, arrivals: 0, limit };
-        Cell { info, key, object, poison: None, parked }
+        Cell { info, key, object, poison: None, parked: Parked::default(), limit }
     }
 
     /// The object's type and key.
@@ -125,7 +71,7 @@ impl<O> Cell<O> {
 
     /// How many calls wait.
     pub fn parked(&self) -> usize {
-        self.parked.count
+        self.parked.len()
     }
 
     /// Whether a write panicked.
@@ -221,7 +167,7 @@ impl<O> Cell<O> {
             if info.guarded {
                 match self.guard(info, method, args) {
                     Ok(true) => {}
-                    Ok(false) => break self.park(method, args, cx, origin),
+                    Ok(false) => break self.park(method, info, args, cx, origin),
                     Err(error) => break Step::Done(Err(error)),
                 }
             }
@@ -247,50 +193,56 @@ impl<O> Cell<O> {
         step
     }
 
-    fn park(&mut self, method: u16, args: &[u8], cx: Context, origin: impl FnOnce() -> O) -> Step {
-        if self.parked.count as u64 >= self.parked.limit {
+    fn park(
+        &mut self,
+        method: u16,
+        info: &MethodInfo,
+        args: &[u8],
+        cx: Context,
+        origin: impl FnOnce() -> O,
+    ) -> Step {
+        if self.parked.len() as u64 >= self.limit {
             return Step::Done(Err(Error::TooMany {
                 what: format!("calls that wait at {}", self.name()),
-                limit: self.parked.limit,
+                limit: self.limit,
                 setting: "limit_parked".to_owned(),
             }));
         }
-        self.parked.push(method, args, cx, origin());
+        self.parked.push(method, info, args, cx, origin());
         Step::Parked
     }
 
     /// Lets the calls go on whose guards hold now, in the order of their arrival; each write starts the search anew.
     fn release(&mut self, released: &mut Vec<(O, Answer)>) {
-        'search: while self.parked.count > 0 && self.poison.is_none() {
-            for group in self.parked.in_order() {
-                let Group { method, args, .. } = &self.parked.groups[group];
-                let method = *method;
-                let info = self.method(method).expect("a parked call's method exists");
-                match self.guard(info, method, args) {
-                    Ok(false) => continue,
-                    Ok(true) if info.access == Access::Read && info.then.is_none() => {
-                        // Nothing changes, so the guard holds for the whole group.
-                        let Group { args, calls, .. } = self.parked.groups.swap_remove(group);
-                        self.parked.count -= calls.len();
-                        for Call { mut context, origin, .. } in calls {
-                            let mut out = Vec::new();
-                            let result = self.run_read(info, method, &args, &mut context, &mut out);
-                            released.push((origin, result.map(|()| out)));
-                        }
-                    }
-                    Ok(true) => {
-                        let args = args.clone();
-                        let Call { context, origin, .. } = self.parked.pop(group);
-                        self.resume(method, &args, context, origin, released);
-                    }
-                    Err(error) => {
-                        let call = self.parked.pop(group);
-                        released.push((call.origin, Err(error)));
+        let mut after = None;
+        while self.poison.is_none()
+            && let Some((place, group)) = self.parked.next(after)
+        {
+            let method = group.method;
+            let info = self.method(method).expect("a parked call's method exists");
+            match self.guard(info, method, &group.args) {
+                Ok(false) => {
+                    after = Some(place);
+                    continue;
+                }
+                Ok(true) if info.access == Access::Read && info.then.is_none() => {
+                    // Nothing changes, so the guard holds for the whole group.
+                    for Call { args, mut context, origin, .. } in self.parked.take(place).calls {
+                        let mut out = Vec::new();
+                        let result = self.run_read(info, method, &args, &mut context, &mut out);
+                        released.push((origin, result.map(|()| out)));
                     }
                 }
-                continue 'search;
+                Ok(true) => {
+                    let Call { args, context, origin, .. } = self.parked.pop(place);
+                    self.resume(method, &args, context, origin, released);
+                }
+                Err(error) => {
+                    let call = self.parked.pop(place);
+                    released.push((call.origin, Err(error)));
+                }
             }
-            return;
+            after = None;
         }
     }
 
@@ -311,25 +263,17 @@ impl<O> Cell<O> {
             Access::Write => self.run_write(info, method, args, &mut cx, &mut out, released),
         };
         match (result, info.then) {
-            (Ok(()), Some(then)) => self.parked.push(then, &out, cx, origin),
+            (Ok(()), Some(then)) => {
+                let info = self.method(then).expect("a continuation exists");
+                self.parked.push(then, info, &out, cx, origin);
+            }
             (result, _) => released.push((origin, result.map(|()| out))),
         }
     }
 
     /// Takes back the parked call for which `is` holds.
     pub fn withdraw(&mut self, is: impl Fn(&O) -> bool) -> Option<O> {
-        for group in 0..self.parked.groups.len() {
-            let calls = &mut self.parked.groups[group].calls;
-            if let Some(at) = calls.iter().position(|call| is(&call.origin)) {
-                let call = calls.remove(at).expect("its position was just found");
-                self.parked.count -= 1;
-                if calls.is_empty() {
-                    self.parked.groups.swap_remove(group);
-                }
-                return Some(call.origin);
-            }
-        }
-        None
+        self.parked.withdraw(is)
     }
 
     /// Gives up the parked calls, because the object goes.

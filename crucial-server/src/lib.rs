@@ -17,6 +17,7 @@ pub mod embedded;
 pub mod listener;
 pub mod members;
 pub mod node;
+mod parked;
 pub mod runs;
 pub mod session;
 pub mod workers;

@@ -207,7 +207,10 @@ fn a_client_of_another_build_is_told_to_redeploy() {
     for version in [0, wire::VERSION + 1, u16::MAX] {
         let hello = wire::Hello { version, ..raw::hello() };
         let error = raw::greet(&server.address, hello).unwrap_err();
-        assert_says(&error, &["version 1", &format!("version {version}"), "redeploy"]);
+        assert_says(
+            &error,
+            &[&format!("version {}", wire::VERSION), &format!("version {version}"), "redeploy"],
+        );
     }
     let mut raw = Raw::connect(&server.address);
     let (name, tag) = (<Tally as SharedType>::NAME, tag_of::<Tally>());

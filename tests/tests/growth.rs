@@ -149,3 +149,34 @@ fn objects_runs_and_clients_that_come_and_go() {
     eventually("nothing is left", || server.status().sessions <= 1 && server.status().runs == 0);
     assert_eq!(tests::server::ephemeral(&server.status()), 0);
 }
+
+#[::core::prelude::v1::test]
+fn two_thousand_parked_calls_cost_the_server_no_thread() {
+    const CALLS: u64 = 2_000;
+    let _alone = alone();
+    let server = ServerProcess::start(app!(), &[]);
+    let _run = OwnRun::on(&server.address);
+    let tally = Tally::new(0);
+    tally.get();
+    let before = usage(server.pid());
+    // Half of them wait for the same thing, the others each for something else.
+    let waiting = tests::begin({
+        let tally = tally.clone();
+        move || {
+            let same = (0..CALLS / 2).map(|_| tally.remote().take(1));
+            let other = (0..CALLS / 2).map(|n| tally.remote().reach(n));
+            crucial::run::block_on(futures::future::join_all(same.chain(other)))
+        }
+    });
+    // One of `other` waits for 0.
+    eventually("all wait", || tests::server::parked(&server.status()) == CALLS - 1);
+    let parked = usage(server.pid());
+    assert_eq!((parked.threads, parked.files), (before.threads, before.files + 1), "{before:?} -> {parked:?}");
+    assert!(parked.memory < before.memory + SLACK, "{before:?} -> {parked:?}");
+    tally.add(CALLS / 2);
+    // Those that arrived first have taken what was there, so one more lets the others go on.
+    tally.add(CALLS / 2);
+    let results = waiting.within("all go on");
+    assert_eq!(results.into_iter().filter(Result::is_ok).count() as u64, CALLS);
+    assert_eq!(tally.get(), CALLS / 2);
+}

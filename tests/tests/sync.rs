@@ -119,7 +119,8 @@ fn a_guard_that_is_dropped_by_an_old_panic_poisons_nothing() {
 }
 
 #[cloud_fn]
-fn lock_and_note(mutex: &Mutex<u64>, journal: &Journal, number: u64) {
+fn lock_and_note(mutex: &Mutex<u64>, arrived: &Latch, journal: &Journal, number: u64) {
+    arrived.count_down(1);
     let _guard = mutex.lock().unwrap();
     journal.push(number);
 }
@@ -130,9 +131,11 @@ fn a_mutex_is_given_in_the_order_of_arrival() {
     let guard = mutex.lock().unwrap();
     let threads: Vec<_> = (0..4)
         .map(|number| {
-            let thread = thread::spawn(|| lock_and_note(&mutex, &journal, number));
-            // They arrive one after the other.
-            std::thread::sleep(Duration::from_millis(if number == 0 { 400 } else { 100 }));
+            let arrived = Latch::new(1);
+            let thread = thread::spawn(|| lock_and_note(&mutex, &arrived, &journal, number));
+            arrived.wait();
+            // Its next call is the lock's.
+            std::thread::sleep(4 * MOMENT);
             thread
         })
         .collect();

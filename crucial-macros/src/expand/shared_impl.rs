@@ -479,6 +479,7 @@ fn info(method: &Method) -> TokenStream {
         Access::Write => quote!(Write),
     };
     let guarded = method.when.is_some();
+    let guard_takes_args = !method.guard_args().is_empty();
     let then = match method.then.as_ref().and_then(|then| then.number) {
         Some(number) => {
             let number = u16::try_from(number).unwrap_or(u16::MAX);
@@ -491,6 +492,7 @@ fn info(method: &Method) -> TokenStream {
             name: #name,
             access: ::crucial::__private::Access::#access,
             guarded: #guarded,
+            guard_takes_args: #guard_takes_args,
             then: #then,
         }
     }

@@ -24,13 +24,19 @@ pub enum Kind {
 }
 
 /// The object behind a [`Mutex`](super::Mutex) or an [`RwLock`](super::RwLock).
+///
+/// Invariant: neither readers nor writers wait for ever. A reader waits while a writer waits; but when a writer unlocks,
+/// the readers that wait already come before the next writer. Beyond that, the order is that of arrival. No guard looks
+/// at the arguments of its call, so it is asked once for all that wait.
 #[shared]
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct RawLock {
     value: Blob,
-    /// Who waits, in the order of arrival.
-    waiting: Holdings<Kind>,
+    readers_waiting: Holdings,
+    writers_waiting: Holdings,
+    /// A writer has unlocked, and left the lock to the readers that waited.
+    readers_turn: bool,
     /// Who has the lock: readers, or a writer.
     locked: Holdings<Kind>,
     poisoned: bool,
@@ -41,7 +47,6 @@ pub struct RawLock {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Waiter {
     token: u64,
-    kind: Kind,
     holder: Holder,
 }
 
@@ -57,35 +62,65 @@ pub struct Locked {
 #[shared]
 impl RawLock {
     pub fn new(value: Blob) -> Self {
-        RawLock { value, waiting: Holdings::default(), locked: Holdings::default(), poisoned: false }
+        RawLock {
+            value,
+            readers_waiting: Holdings::default(),
+            writers_waiting: Holdings::default(),
+            readers_turn: false,
+            locked: Holdings::default(),
+            poisoned: false,
+        }
     }
 
-    /// Waits for the lock.
-    ///
-    /// Invariant: nobody gets it before somebody who came earlier and excludes it, so neither readers nor writers wait
-    /// for ever.
-    #[then(enter)]
-    pub fn lock(&mut self, holder: Holder, kind: Kind) -> Waiter {
-        Waiter { token: self.waiting.give(holder, kind), kind, holder }
+    fn is_written(&self) -> bool {
+        self.locked.iter().any(|(_, kind)| *kind == Kind::Write)
     }
 
-    #[when(self.is_free_for(&waiter))]
-    fn enter(&mut self, waiter: Waiter) -> Locked {
-        self.waiting.take(waiter.token);
-        self.give(waiter.holder, waiter.kind)
+    fn readers_may(&self) -> bool {
+        !self.is_written() && (self.readers_turn || self.writers_waiting.is_empty())
     }
 
-    /// Takes the lock, if nobody has it or waits for it who excludes that.
+    fn writer_may(&self) -> bool {
+        self.locked.is_empty() && !self.readers_turn
+    }
+
+    /// Waits for the lock, to read.
+    #[then(begin_read)]
+    pub fn read(&mut self, holder: Holder) -> Waiter {
+        Waiter { token: self.readers_waiting.give(holder, ()), holder }
+    }
+
+    #[when(self.readers_may())]
+    fn begin_read(&mut self, waiter: Waiter) -> Locked {
+        self.readers_waiting.take(waiter.token);
+        self.end_turn();
+        self.give(waiter.holder, Kind::Read)
+    }
+
+    /// Waits for the lock, to write.
+    #[then(begin_write)]
+    pub fn write(&mut self, holder: Holder) -> Waiter {
+        Waiter { token: self.writers_waiting.give(holder, ()), holder }
+    }
+
+    #[when(self.writer_may())]
+    fn begin_write(&mut self, waiter: Waiter) -> Locked {
+        self.writers_waiting.take(waiter.token);
+        self.give(waiter.holder, Kind::Write)
+    }
+
+    /// Takes the lock, unless that has to wait.
     pub fn try_lock(&mut self, holder: Holder, kind: Kind) -> Option<Locked> {
-        let last = Waiter { token: u64::MAX, kind, holder };
-        self.is_free_for(&last).then(|| self.give(holder, kind))
+        let may = match kind {
+            Kind::Read => self.readers_may(),
+            Kind::Write => self.writer_may() && self.writers_waiting.is_empty(),
+        };
+        may.then(|| self.give(holder, kind))
     }
 
-    fn is_free_for(&self, waiter: &Waiter) -> bool {
-        let excludes = |kind: &Kind| waiter.kind == Kind::Write || *kind == Kind::Write;
-        let before = self.waiting.iter().take_while(|(token, _)| *token < waiter.token);
-        !self.locked.iter().any(|(_, kind)| excludes(kind))
-            && !before.into_iter().any(|(_, kind)| excludes(kind))
+    /// The readers' turn is over when none of them waits.
+    fn end_turn(&mut self) {
+        self.readers_turn &= !self.readers_waiting.is_empty();
     }
 
     fn give(&mut self, holder: Holder, kind: Kind) -> Locked {
@@ -96,9 +131,8 @@ impl RawLock {
     /// Writes the value, if there is one, and gives the lock back. False if the lock is not this caller's any more:
     /// then nothing has changed.
     pub fn unlock(&mut self, token: u64, value: Option<Blob>, poison: bool) -> Result<bool> {
-        if self.locked.take(token).is_none() {
-            return Ok(false);
-        }
+        let Some(kind) = self.locked.take(token) else { return Ok(false) };
+        self.readers_turn |= kind == Kind::Write && !self.readers_waiting.is_empty();
         if let Some(value) = value {
             self.value = value;
         }
@@ -126,7 +160,7 @@ impl RawLock {
     }
 
     /// Applies a function that only looks, as soon as nobody writes.
-    #[when(self.locked.iter().all(|(_, kind)| *kind == Kind::Read))]
+    #[when(!self.is_written())]
     pub fn inspect(&self, f: &Invocation) -> Result<(bool, Blob)> {
         let result = f.find()?.inspect(Format::Plain, self.value.bytes())?;
         Ok((self.poisoned, result.into()))
@@ -143,7 +177,9 @@ impl RawLock {
     /// A writer that died may have been in the middle of something; a reader was not.
     #[lost]
     fn take_back(&mut self, lost: &Lost) {
-        self.waiting.take_lost(lost);
+        self.readers_waiting.take_lost(lost);
+        self.writers_waiting.take_lost(lost);
+        self.end_turn();
         self.poisoned |= self.locked.take_lost(lost).contains(&Kind::Write);
     }
 }

@@ -72,7 +72,7 @@ impl<T: Serialize + DeserializeOwned> Mutex<T> {
     /// If the mutex is poisoned; the error holds the guard.
     #[track_caller]
     pub fn lock(&self) -> LockResult<MutexGuard<'_, T>> {
-        self.guard(&self.raw.lock(me(), Kind::Write))
+        self.guard(&self.raw.write(me()))
     }
 
     /// Takes the lock if nobody has it or waits for it. Follows [`std::sync::Mutex::try_lock`].
@@ -125,7 +125,7 @@ impl<T: Serialize + DeserializeOwned> Mutex<T> {
     /// If the mutex is poisoned; the error holds the value.
     #[track_caller]
     pub fn into_inner(self) -> LockResult<T> {
-        let locked = self.raw.lock(me(), Kind::Write);
+        let locked = self.raw.write(me());
         done(self.raw.remove());
         poisonable(locked.poisoned, locked.value.to())
     }

@@ -22,9 +22,8 @@ typed! {
     /// [`std::sync::RwLock`].
     ///
     /// As [`Mutex`](super::Mutex), also in what becomes of a process that dies with the lock: a writer poisons it, a
-    /// reader doesn't. Who waits gets the lock in the order of arrival; readers that come one after the other get it
-    /// together. So a reader that comes after a waiting writer waits, too, and a thread must not take a second read lock
-    /// while it has one.
+    /// reader doesn't. Readers wait while a writer waits, so a thread must not take a second read lock while it has one;
+    /// and when a writer unlocks, the readers that wait come before the next writer. So nobody waits for ever.
     ///
     /// ```
     /// use crucial::sync::RwLock;
@@ -66,7 +65,7 @@ impl<T: Serialize + DeserializeOwned> RwLock<T> {
     /// If the lock is poisoned; the error holds the guard.
     #[track_caller]
     pub fn read(&self) -> LockResult<RwLockReadGuard<'_, T>> {
-        let locked = self.raw.lock(me(), Kind::Read);
+        let locked = self.raw.read(me());
         poisonable(locked.poisoned, self.read_guard(&locked))
     }
 
@@ -86,7 +85,7 @@ impl<T: Serialize + DeserializeOwned> RwLock<T> {
     /// If the lock is poisoned; the error holds the guard.
     #[track_caller]
     pub fn write(&self) -> LockResult<RwLockWriteGuard<'_, T>> {
-        let locked = self.raw.lock(me(), Kind::Write);
+        let locked = self.raw.write(me());
         poisonable(locked.poisoned, RwLockWriteGuard { held: self.held(&locked), lock: self })
     }
 
@@ -139,7 +138,7 @@ impl<T: Serialize + DeserializeOwned> RwLock<T> {
     /// If the lock is poisoned; the error holds the value.
     #[track_caller]
     pub fn into_inner(self) -> LockResult<T> {
-        let locked = self.raw.lock(me(), Kind::Write);
+        let locked = self.raw.write(me());
         done(self.raw.remove());
         poisonable(locked.poisoned, locked.value.to())
     }
