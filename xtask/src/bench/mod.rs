@@ -34,6 +34,8 @@ mod server;
 #[cfg(feature = "bench")]
 mod spawn;
 #[cfg(feature = "bench")]
+mod sync;
+#[cfg(feature = "bench")]
 mod throughput;
 
 /// Measures ours and its peers in turn, and prints the ratios
@@ -74,6 +76,8 @@ enum Name {
     Embedded,
     /// Cloud threads: start, join, cold start, memory
     Spawn,
+    /// Barriers, hand-overs, channels, results of many threads
+    Sync,
     /// All of them
     All,
 }
@@ -99,6 +103,7 @@ impl Name {
             Name::Throughput => "throughput",
             Name::Embedded => "embedded",
             Name::Spawn => "spawn",
+            Name::Sync => "sync",
             Name::All => "all",
         }
     }
@@ -128,7 +133,7 @@ impl Effort {
 #[cfg(feature = "bench")]
 pub(crate) fn run(args: &Args) -> Result<(), Error> {
     let names = match args.name {
-        Name::All => vec![Name::Latency, Name::Throughput, Name::Embedded, Name::Spawn],
+        Name::All => vec![Name::Latency, Name::Throughput, Name::Embedded, Name::Spawn, Name::Sync],
         name => vec![name],
     };
     let effort = Effort { rounds: args.rounds, quick: args.quick };
@@ -153,6 +158,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
             Name::Throughput => throughput::run(effort)?,
             Name::Embedded => embedded::run(effort)?,
             Name::Spawn => spawn::run(effort)?,
+            Name::Sync => sync::run(effort)?,
             Name::All => unreachable!("it was replaced by the others"),
         };
         let others = watch.others().map(|part| {

@@ -37,6 +37,7 @@ return s";
 pub(super) struct Redis {
     name: String,
     client: Client,
+    url: String,
     child: Child,
     multiply: Arc<str>,
 }
@@ -67,7 +68,8 @@ impl Redis {
         let args =
             ["--bind", "127.0.0.1", "--port", &text, "--save", "", "--appendonly", "no", "--daemonize", "no"];
         let mut child = Child::start(OsStr::new(PROGRAM), args, &[], Pipes::Neither)?;
-        let info = format!("redis://127.0.0.1:{port}/").into_connection_info()?;
+        let url = format!("redis://127.0.0.1:{port}/");
+        let info = url.as_str().into_connection_info()?;
         // Otherwise requests may wait for the acknowledgement of earlier ones.
         let client = Client::open(info.set_tcp_settings(TcpSettings::default().set_nodelay(true)))?;
         let start = Instant::now();
@@ -81,7 +83,12 @@ impl Redis {
             }
         };
         let multiply: String = cmd("SCRIPT").arg("LOAD").arg(MULTIPLY).query(&mut connection)?;
-        Ok(Redis { name: name.to_owned(), client, child, multiply: multiply.into() })
+        Ok(Redis { name: name.to_owned(), client, url, child, multiply: multiply.into() })
+    }
+
+    /// Where it is.
+    pub(super) fn url(&self) -> &str {
+        &self.url
     }
 
     pub(super) fn pid(&self) -> u32 {

@@ -2,7 +2,7 @@
 
 use std::{env, sync::Arc, time::Duration};
 
-use crucial::{Config, run::Run};
+use crucial::{BackendKind, Config, run::Run};
 
 use super::child::{Child, Pipes};
 use crate::Error;
@@ -20,6 +20,7 @@ pub(super) enum Spin {
 #[derive(Debug)]
 pub(super) struct Server {
     run: Arc<Run>,
+    address: String,
     child: Child,
 }
 
@@ -34,8 +35,17 @@ impl Server {
         let this = env::current_exe()?;
         let args = ["crucial", "serve", "--listen", "127.0.0.1:0"];
         let mut child = Child::start(this.as_os_str(), args, &settings, Pipes::Output)?;
-        config.servers = vec![child.address()?];
-        Ok(Server { run: Run::start(config)?, child })
+        let address = child.address()?;
+        config.servers = vec![address.clone()];
+        Ok(Server { run: Run::start(config)?, address, child })
+    }
+
+    /// Another run on it, with this back end.
+    pub(super) fn start_run(&self, backend: BackendKind) -> Result<Arc<Run>, Error> {
+        let mut config = Config::default();
+        config.servers = vec![self.address.clone()];
+        config.backend = backend;
+        Ok(Run::start(config)?)
     }
 
     pub(super) fn run(&self) -> &Arc<Run> {
