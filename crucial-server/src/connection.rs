@@ -34,24 +34,38 @@ const INPUT: usize = 16 << 10;
 /// Buffers above this size are given back to the allocator when they are empty.
 const KEPT: usize = 1 << 20;
 
-/// Answers that come later than their request: of calls that were parked, or found their object busy.
-#[derive(Default)]
+/// The way out: answers of this connection's own calls, and those that come later, of calls that were parked or found
+/// their object busy. Whoever has such an answer writes it itself, which spares a wake-up of this connection's task; what
+/// the socket doesn't take, the task writes when it does.
+///
+/// Invariant: all writes are made under the lock, and nothing is written while something is pending: frames go out whole,
+/// and in the order in which they came.
 struct Outbox {
-    frames: Mutex<Vec<u8>>,
+    stream: TcpStream,
+    pending: Mutex<Vec<u8>>,
+    /// Answers for a session that is resumed come after the greeting. Set under the lock.
+    greeted: AtomicBool,
     filled: Notify,
     /// Its client was found lost.
     closed: AtomicBool,
 }
 
 impl Link for Outbox {
-    fn send(&self, frame: &[u8]) {
-        let mut frames = self.frames.lock().unwrap();
-        let first = frames.is_empty();
-        frames.extend_from_slice(frame);
-        drop(frames);
-        if first {
-            self.filled.notify_one();
+    fn push(&self, frame: &[u8]) {
+        self.pending.lock().unwrap().extend_from_slice(frame);
+    }
+
+    fn flush(&self) {
+        let mut pending = self.pending.lock().unwrap();
+        if !self.greeted.load(Ordering::Relaxed) {
+            return;
         }
+        // An error is for the connection's task to find.
+        if self.write_some(&mut pending).is_ok_and(|()| pending.is_empty()) {
+            return;
+        }
+        drop(pending);
+        self.filled.notify_one();
     }
 
     fn close(&self) {
@@ -61,16 +75,65 @@ impl Link for Outbox {
 }
 
 impl Outbox {
-    fn is_filled(&self) -> bool {
-        !self.frames.lock().unwrap().is_empty()
+    fn new(stream: TcpStream) -> Self {
+        let (greeted, closed) = (AtomicBool::new(false), AtomicBool::new(false));
+        Outbox { stream, pending: Mutex::default(), greeted, filled: Notify::new(), closed }
     }
 
-    fn take(&self, out: &mut Vec<u8>) {
-        let mut frames = self.frames.lock().unwrap();
-        if out.is_empty() {
-            std::mem::swap(&mut *frames, out);
-        } else {
-            out.append(&mut frames);
+    /// Writes the greeting, before all that is pending.
+    async fn greet(&self, mut greeting: Vec<u8>) -> io::Result<()> {
+        {
+            let mut pending = self.pending.lock().unwrap();
+            greeting.append(&mut pending);
+            *pending = greeting;
+            self.greeted.store(true, Ordering::Relaxed);
+        }
+        self.write(&mut Vec::new()).await
+    }
+
+    fn is_pending(&self) -> bool {
+        !self.pending.lock().unwrap().is_empty()
+    }
+
+    /// Writes what the socket takes without waiting.
+    fn write_some(&self, frames: &mut Vec<u8>) -> io::Result<()> {
+        let mut written = 0;
+        let result = loop {
+            if written == frames.len() {
+                break Ok(());
+            }
+            match self.stream.try_write(&frames[written..]) {
+                Ok(more) => written += more,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break Ok(()),
+                Err(error) => break Err(error),
+            }
+        };
+        frames.drain(..written);
+        if frames.is_empty() && frames.capacity() > KEPT {
+            *frames = Vec::new();
+        }
+        result
+    }
+
+    /// Writes these frames after those that are pending, and waits until all are written.
+    async fn write(&self, frames: &mut Vec<u8>) -> io::Result<()> {
+        {
+            let mut pending = self.pending.lock().unwrap();
+            if pending.is_empty() {
+                std::mem::swap(&mut *pending, frames);
+            } else {
+                pending.append(frames);
+            }
+        }
+        loop {
+            {
+                let mut pending = self.pending.lock().unwrap();
+                self.write_some(&mut pending)?;
+                if pending.is_empty() {
+                    return Ok(());
+                }
+            }
+            self.stream.writable().await?;
         }
     }
 }
@@ -89,21 +152,23 @@ pub(crate) async fn serve(node: Arc<Node>, mut stream: TcpStream, spin: Duration
         Ok(Greeting::Control) => return admin::serve(node, stream).await,
         Err(error) => {
             tracing::warn!(%peer, %error, "a connection is refused");
-            return refuse(&mut stream, error).await;
+            let _ = stream.write_all(&refusal(error)).await;
+            return drain(&stream).await;
         }
     };
-    let outbox = Arc::new(Outbox::default());
+    let outbox = Arc::new(Outbox::new(stream));
     let link: Arc<dyn Link> = outbox.clone();
     match node.open(&hello, link.clone()) {
         Err(error) => {
             tracing::info!(%peer, %error, "a client is refused");
-            refuse(&mut stream, error).await;
+            let _ = outbox.greet(refusal(error)).await;
+            drain(&outbox.stream).await;
         }
         Ok((client, welcome)) => {
             tracing::debug!(%peer, run = %hello.run, "a client has connected");
             let greeting = wire::value_frame::<Result<Welcome>>(&Ok(welcome));
-            let served = match stream.write_all(&greeting).await {
-                Ok(()) => Connection::new(&node, &client, &outbox, spin).run(&mut stream).await,
+            let served = match outbox.greet(greeting).await {
+                Ok(()) => Connection::new(&node, &client, &outbox, spin).run().await,
                 Err(error) => Err(error.into()),
             };
             node.close(&client, &link);
@@ -115,8 +180,8 @@ pub(crate) async fn serve(node: Arc<Node>, mut stream: TcpStream, spin: Duration
                     let mut frame = Vec::new();
                     let start = wire::begin_answer(&mut frame);
                     wire::end_answer(&mut frame, start, 0, Err(error));
-                    let _ = stream.write_all(&frame).await;
-                    drain(&mut stream).await;
+                    let _ = outbox.write(&mut frame).await;
+                    drain(&outbox.stream).await;
                 }
             }
         }
@@ -155,23 +220,33 @@ async fn greet(stream: &mut TcpStream) -> Result<Greeting> {
     codec::decode("the greeting", &greeting).map(Greeting::Data)
 }
 
-async fn refuse(stream: &mut TcpStream, error: Error) {
-    let _ = stream.write_all(&wire::value_frame(&Result::<(), Error>::Err(error))).await;
-    drain(stream).await;
+fn refusal(error: Error) -> Vec<u8> {
+    wire::value_frame(&Result::<(), Error>::Err(error))
 }
 
 /// Reads what the peer still sends, for a moment: closing at once would reset the connection, and the peer might
 /// never see the reason.
-async fn drain(stream: &mut TcpStream) {
-    let _ = stream.shutdown().await;
+async fn drain(stream: &TcpStream) {
+    let _ = socket2::SockRef::from(stream).shutdown(std::net::Shutdown::Write);
     let mut rest = [0; 4096];
     let mut budget = 64;
     let read = async {
-        while budget > 0 && matches!(stream.read(&mut rest).await, Ok(n) if n > 0) {
+        while budget > 0 && matches!(read(stream, &mut rest).await, Ok(n) if n > 0) {
             budget -= 1;
         }
     };
     let _ = tokio::time::timeout(Duration::from_millis(200), read).await;
+}
+
+/// Waits for bytes. Reading right away saves the system call that would only say that there is something to read.
+async fn read(stream: &TcpStream, room: &mut [u8]) -> io::Result<usize> {
+    loop {
+        stream.readable().await?;
+        match stream.try_read(room) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            result => return result,
+        }
+    }
 }
 
 /// Why a connection ended.
@@ -209,16 +284,16 @@ impl<'a> Connection<'a> {
         }
     }
 
-    async fn run(mut self, stream: &mut TcpStream) -> Result<(), End> {
+    async fn run(mut self) -> Result<(), End> {
         loop {
             if self.filled > 0 {
                 self.serve_frames()?;
             }
-            self.outbox.take(&mut self.output);
-            if !self.output.is_empty() {
-                self.write(stream).await?;
+            if !self.output.is_empty() || self.outbox.is_pending() {
+                self.outbox.write(&mut self.output).await?;
+                self.output.clear();
             }
-            match self.receive(stream).await? {
+            match self.receive().await? {
                 Received::Bytes(0) => return Ok(()),
                 Received::Bytes(read) => self.filled += read,
                 Received::Answers if self.outbox.closed.load(Ordering::Acquire) => return Ok(()),
@@ -252,36 +327,19 @@ impl<'a> Connection<'a> {
         Ok(())
     }
 
-    async fn write(&mut self, stream: &mut TcpStream) -> io::Result<()> {
-        match stream.try_write(&self.output) {
-            Ok(written) if written == self.output.len() => {}
-            Ok(written) => stream.write_all(&self.output[written..]).await?,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => stream.write_all(&self.output).await?,
-            Err(error) => return Err(error),
-        }
-        if self.output.capacity() > KEPT {
-            self.output = Vec::new();
-        }
-        self.output.clear();
-        Ok(())
-    }
-
     /// Waits for bytes of the client, or for answers to send to it. Looks for bytes for a moment first, if that has
     /// paid before.
-    async fn receive(&mut self, stream: &mut TcpStream) -> io::Result<Received> {
+    async fn receive(&mut self) -> io::Result<Received> {
         let room = &mut self.input[self.filled..];
         if let Some(end) = self.spin.begin() {
             loop {
-                match recv(&*stream, &mut *room, RecvFlags::DONTWAIT) {
+                match recv(&self.outbox.stream, &mut *room, RecvFlags::DONTWAIT) {
                     Ok((read, _)) => {
                         self.spin.found();
                         return Ok(Received::Bytes(read));
                     }
                     Err(rustix::io::Errno::AGAIN) => {}
                     Err(error) => return Err(error.into()),
-                }
-                if self.outbox.is_filled() {
-                    return Ok(Received::Answers);
                 }
                 if Instant::now() > end {
                     self.spin.missed();
@@ -293,8 +351,7 @@ impl<'a> Connection<'a> {
         }
         tokio::select! {
             biased;
-            // Reading right away saves the system call that would only say that there is something to read.
-            read = stream.read(room) => read.map(Received::Bytes),
+            read = read(&self.outbox.stream, room) => read.map(Received::Bytes),
             () = self.outbox.filled.notified() => Ok(Received::Answers),
         }
     }
@@ -304,6 +361,6 @@ impl<'a> Connection<'a> {
 enum Received {
     /// So many bytes of the client; none at its end.
     Bytes(usize),
-    /// Answers that came later than their requests.
+    /// Answers that could not be written at once, or the end of the client.
     Answers,
 }

@@ -112,7 +112,9 @@ pub(crate) trait Local: Send + Sync {
 
 /// Where frames for a client go.
 pub(crate) trait Link: Send + Sync {
-    fn send(&self, frame: &[u8]);
+    /// Adds a frame to what is sent with the next [`flush`](Link::flush).
+    fn push(&self, frame: &[u8]);
+    fn flush(&self);
     /// Closes the connection.
     fn close(&self);
 }
@@ -137,8 +139,8 @@ impl Client {
         self.state.lock().unwrap()
     }
 
-    /// A call has ended: its answer is remembered, and sent if there is a connection.
-    fn finish(&self, seq: u64, answer: Answer) {
+    /// A call has ended: its answer is remembered, and goes out with the next flush, if there is a connection.
+    fn finish(&self, seq: u64, answer: Answer) -> Option<Arc<dyn Link>> {
         let mut frame = Vec::new();
         let start = wire::begin_answer(&mut frame);
         let result = answer.map(|bytes| frame.extend_from_slice(&bytes));
@@ -147,9 +149,10 @@ impl Client {
         state.session.finish(seq, &frame);
         let link = state.link.clone();
         drop(state);
-        if let Some(link) = link {
-            link.send(&frame);
+        if let Some(link) = &link {
+            link.push(&frame);
         }
+        link
     }
 
     /// A call has ended, and its answer goes out on the connection that it came from. If it came again on a newer
@@ -160,16 +163,21 @@ impl Client {
         let link = state.link.clone().filter(|_| repeated);
         drop(state);
         if let Some(link) = link {
-            link.send(frame);
+            link.push(frame);
+            link.flush();
         }
     }
 }
 
 impl Origin {
-    fn answer(self, answer: Answer) {
+    /// Says where the answer goes out with the next flush, if it does.
+    fn answer(self, answer: Answer) -> Option<Arc<dyn Link>> {
         match self {
             Origin::Session(client, seq) => client.finish(seq, answer),
-            Origin::Local(caller) => caller.answer(answer),
+            Origin::Local(caller) => {
+                caller.answer(answer);
+                None
+            }
         }
     }
 
@@ -856,7 +864,17 @@ impl Slot {
 }
 
 fn answer_all(released: Vec<(Origin, Answer)>) {
+    let mut last: Option<Arc<dyn Link>> = None;
     for (origin, answer) in released {
-        origin.answer(answer);
+        let Some(link) = origin.answer(answer) else { continue };
+        // Answers that go the same way one after the other go together.
+        if let Some(before) = last.replace(link)
+            && last.as_ref().is_some_and(|link| !Arc::ptr_eq(link, &before))
+        {
+            before.flush();
+        }
+    }
+    if let Some(last) = last {
+        last.flush();
     }
 }
