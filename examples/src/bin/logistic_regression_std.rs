@@ -123,13 +123,9 @@ impl Model {
         Model { workers, mails, weights, loss: f64::INFINITY, gradient, losses: 0, reports: 0 }
     }
 
-    pub fn weights(&self) -> Vec<f64> {
-        self.weights.clone()
-    }
-
-    /// The mean loss before the last step.
-    pub fn loss(&self) -> f64 {
-        self.loss
+    /// The weights, and the mean loss before the last step.
+    pub fn state(&self) -> (Vec<f64>, f64) {
+        (self.weights.clone(), self.loss)
     }
 
     /// Adds what one worker found in its share of the mails; the last worker's share makes the step.
@@ -155,22 +151,25 @@ impl Model {
     }
 }
 
-/// Worker `i` of `n` finds the gradient over its share of the mails, again and again.
-fn work(i: usize, n: usize, iterations: usize, model: &Mutex<Model>, barrier: &Barrier) {
+/// Worker `i` of `n` finds the gradient over its share of the mails, again and again. Returns the weights at the end.
+fn work(i: usize, n: usize, iterations: usize, model: &Mutex<Model>, barrier: &Barrier) -> Vec<f64> {
     let mails = &DATA.learn;
     let mails = &mails[mails.len() * i / n..mails.len() * (i + 1) / n];
     let mut clock = Clock::start();
-    for iteration in 1..=iterations {
-        let weights = model.lock().unwrap().weights();
+    for iteration in 0.. {
+        let (weights, loss) = model.lock().unwrap().state();
+        // Always the same worker tells, so that the lines stay in order.
+        if i == 0 && iteration > 0 && (iteration % TELL == 0 || iteration == iterations) {
+            println!("iteration {iteration:5}: loss {loss:.6}, {:.1?}", clock.lap());
+        }
+        if iteration == iterations {
+            return weights;
+        }
         let (gradient, loss) = gradient(&weights, mails);
         model.lock().unwrap().add(&gradient, loss);
         barrier.wait();
-        // Always the same worker tells, so that the lines stay in order.
-        if i == 0 && (iteration % TELL == 0 || iteration == 1) {
-            let (loss, time) = (model.lock().unwrap().loss(), clock.lap());
-            println!("iteration {iteration:5}: loss {loss:.6}, {time:.1?}");
-        }
     }
+    unreachable!("it returns after the last iteration")
 }
 
 /// Prints how well the model tells the mails apart that were held out.
@@ -224,12 +223,12 @@ fn main() {
         let (model, barrier) = (Arc::clone(&model), Arc::clone(&barrier));
         threads.push(thread::spawn(move || work(i, workers, iterations, &model, &barrier)));
     }
+    let mut weights = Vec::new();
     for thread in threads {
-        thread.join().unwrap();
+        weights = thread.join().unwrap();
     }
     println!("done in {:.1?}", clock.total());
 
-    let weights = model.lock().unwrap().weights();
     print_quality(&weights, held_out);
     print_words(&weights, names, words);
     println!("\nfingerprint {:016x}", fingerprint(&weights));
