@@ -3,9 +3,9 @@
 //! Run it with `cargo run --release -p examples --bin mandelbrot_std`. It draws `mandelbrot.png`. The threads are
 //! those of rayon's parallel iterators.
 
+use std::fmt::Display;
 use std::fs::File;
-use std::io::{self, BufWriter};
-use std::path::Path;
+use std::io::{BufWriter, Write};
 
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
@@ -85,14 +85,22 @@ fn fingerprint(image: &[Vec<Colour>]) -> u64 {
     hash
 }
 
-fn save(image: &[Vec<Colour>], path: &Path) -> io::Result<()> {
-    let file = BufWriter::new(File::create(path)?);
-    let mut encoder = png::Encoder::new(file, image[0].len() as u32, image.len() as u32);
+fn save(image: &[Vec<Colour>], file: File) -> Result<(), png::EncodingError> {
+    let mut encoder = png::Encoder::new(BufWriter::new(file), image[0].len() as u32, image.len() as u32);
     encoder.set_color(png::ColorType::Rgb);
     let mut writer = encoder.write_header()?;
-    writer.write_image_data(image.concat().as_flattened())?;
-    writer.finish()?;
-    Ok(())
+    let mut rows = writer.stream_writer()?;
+    for row in image {
+        rows.write_all(row.as_flattened())?;
+    }
+    rows.finish()?;
+    writer.finish()
+}
+
+/// Ends the program: the image can't be written.
+fn fail(path: &str, error: &dyn Display) -> ! {
+    eprintln!("error: can't write the image to {path}: {error}");
+    std::process::exit(1);
 }
 
 fn main() {
@@ -104,6 +112,8 @@ fn main() {
     let path = args.text("--image", "mandelbrot.png");
     args.finish();
 
+    // Before the work, which may take long.
+    let file = File::create(&path).unwrap_or_else(|error| fail(&path, &error));
     println!("{width} × {height} pixels of {samples} × {samples} points, {iterations} iterations");
     let clock = Clock::start();
     let image: Vec<_> =
@@ -111,13 +121,8 @@ fn main() {
     println!("done in {:.1?}", clock.total());
 
     println!("fingerprint {:016x}", fingerprint(&image));
-    match save(&image, Path::new(&path)) {
-        Ok(()) => println!("image in {path}"),
-        Err(error) => {
-            eprintln!("error: can't write the image to {path}: {error}");
-            std::process::exit(1);
-        }
-    }
+    save(&image, file).unwrap_or_else(|error| fail(&path, &error));
+    println!("image in {path}");
 }
 
 #[cfg(test)]
