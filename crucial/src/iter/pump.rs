@@ -181,12 +181,13 @@ where
             items: args.collect(),
         };
         let mut args = Vec::new();
-        if let Err(error) = codec::encode("a chunk of items", &order, &mut args) {
-            return self.fail(chunk, &error);
-        }
+        let encoded = codec::encode("a chunk of items", &order, &mut args);
         // They may be needed again: for another attempt, or if the worker leaves some of its items.
         for (item, args) in chunk.items.iter_mut().zip(order.items) {
             item.args = args.0;
+        }
+        if let Err(error) = encoded {
+            return self.fail(chunk, &error);
         }
         let items = u32::try_from(chunk.items.len()).unwrap_or(u32::MAX);
         let (done, outcome) = oneshot::channel();
