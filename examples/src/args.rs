@@ -91,8 +91,9 @@ fn usage(options: &[[&str; 2]]) -> String {
     let program = std::env::args_os().next().unwrap_or_default();
     let name = Path::new(&program).file_stem().unwrap_or_default().display();
     let mut text = format!("usage: {name} [OPTIONS]\n\n");
+    let width = options.iter().map(|[option, _]| option.len()).max().unwrap_or(0).max("--help".len());
     for [option, meaning] in options.iter().chain(&[["--help", "show this text"]]) {
-        text += &format!("  {option:14} {meaning}\n");
+        text += &format!("  {option:width$}  {meaning}\n");
     }
     text
 }

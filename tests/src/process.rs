@@ -3,15 +3,35 @@
 use std::{fs, process::Child};
 
 pub use rustix::process::Signal;
-use rustix::process::{Pid, kill_process};
+use rustix::process::{Pid, getpgid, kill_process, kill_process_group};
 
 /// Sends a signal to a process that this test, or one of its processes, has started.
 ///
 /// # Panics
 /// If there is no such process.
-pub fn signal(pid: u32, signal: Signal) {
-    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a process id is a positive number");
-    kill_process(pid, signal).expect("the process is there");
+pub fn signal(to: u32, signal: Signal) {
+    kill_process(pid(to), signal).expect("the process is there");
+}
+
+/// Sends a signal to all processes of the group that this one leads, as a terminal does.
+///
+/// # Panics
+/// If there is no such group.
+pub fn signal_group(leader: u32, signal: Signal) {
+    kill_process_group(pid(leader), signal).expect("the group is there");
+}
+
+/// The process that leads the group of this one.
+///
+/// # Panics
+/// If there is no such process.
+#[must_use]
+pub fn group(of: u32) -> u32 {
+    getpgid(Some(pid(of))).expect("the process is there").as_raw_nonzero().get().cast_unsigned()
+}
+
+fn pid(number: u32) -> Pid {
+    i32::try_from(number).ok().and_then(Pid::from_raw).expect("a process id is a positive number")
 }
 
 /// Whether a process is there and has not ended.

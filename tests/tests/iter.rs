@@ -104,6 +104,37 @@ fn sum_and_worker(numbers: &[f64]) -> (f64, ThreadId) {
 }
 
 #[cloud_fn]
+fn mebibyte(n: u64, runs: &AtomicU64) -> (ThreadId, String) {
+    runs.fetch_add(1, SeqCst);
+    assert!(n != 5, "no fives");
+    (thread::current().id(), n.to_string().repeat(1 << 20))
+}
+
+#[test(modes(embedded, processes, server))]
+fn large_results_take_several_workers() {
+    let runs = AtomicU64::new(0);
+    // Together they are larger than what a function may answer.
+    let results = (0..10).into_cloud_iter().with_chunk(10).map(|n| mebibyte(n, &runs)).results();
+    let mut ids = Vec::new();
+    for (n, result) in results.enumerate() {
+        match result {
+            Ok((id, text)) => {
+                assert_eq!((text.len(), text.starts_with(&n.to_string())), (1 << 20, true));
+                ids.push(id);
+            }
+            Err(error) => {
+                assert_eq!(n, 5);
+                assert_says(&error, &["mebibyte", "no fives"]);
+            }
+        }
+    }
+    assert_eq!(ids.len(), 9);
+    assert!(workers(&ids) > 2, "{ids:?}");
+    // What was left by one worker was not begun by it.
+    assert_eq!(runs.load(SeqCst), 10);
+}
+
+#[cloud_fn]
 fn name_of_worker(_: u64) -> (Option<String>, String) {
     let me = thread::current();
     (me.name().map(str::to_owned), me.function().to_owned())

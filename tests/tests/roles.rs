@@ -2,6 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader, Read},
+    os::unix::process::CommandExt,
     path::PathBuf,
     process::{Child, Command, Output, Stdio},
 };
@@ -10,7 +11,7 @@ use crucial::Config;
 use tests::{
     app, assert_says, eventually,
     objects::Tally,
-    process::{Guarded, Signal, children, is_alive, signal},
+    process::{Guarded, Signal, children, group, is_alive, signal_group},
     server::{LocalServer, OwnRun, ServerProcess, ephemeral},
 };
 
@@ -192,6 +193,8 @@ struct Waiting {
 fn start(args: &[&str], settings: &[(&str, &str)]) -> Child {
     let mut command = Command::new(app!());
     command.args(args).envs(settings.iter().copied());
+    // Signals to its group are not for this process.
+    command.process_group(0);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
@@ -219,11 +222,13 @@ fn interrupted(server: Option<&ServerProcess>) {
     functions.sort_unstable();
     assert_eq!(started, functions, "each cloud thread has a process");
     assert!(functions.iter().all(|pid| is_alive(*pid)));
+    // What a terminal sends to the group is for the client alone, or it would see its functions fail.
+    assert!(functions.iter().all(|pid| group(*pid) != group(waiting.client.pid())));
     if let Some(server) = server {
         eventually("all wait", || tests::server::parked(&server.status()) == 3);
         assert!(ephemeral(&server.status()) >= 3);
     }
-    signal(waiting.client.pid(), Signal::INT);
+    signal_group(waiting.client.pid(), Signal::INT);
     let status = waiting.client.0.wait().unwrap();
     let mut text = String::new();
     waiting.stderr.read_to_string(&mut text).unwrap();

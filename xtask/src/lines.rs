@@ -1,8 +1,9 @@
 //! `cargo xtask lines`: how many lines of a `std` program change when it is ported.
 //!
-//! Programs come in pairs, `X_std.rs` and its port `X.rs`. Both are compared whole, but without comments and
-//! blank lines, which nobody has to change for the program to work.
+//! Programs come in pairs, `X_std.rs` and its port `X.rs`, or the folders `X_std` and `X`. Both are compared whole, but
+//! without comments and blank lines, which nobody has to change for the program to work.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -74,13 +75,13 @@ impl std::fmt::Display for Limit {
 /// Compares all pairs and prints the result.
 pub(crate) fn run(args: &Args) -> Result<(), Error> {
     let mut differences = Vec::new();
-    for example in find_pairs(&args.dir)? {
-        let twin = code_of(&args.dir.join(format!("{example}_std.rs")))?;
-        let port = code_of(&args.dir.join(format!("{example}.rs")))?;
+    for (example, end) in find_pairs(&args.dir)? {
+        let twin = code_of(&args.dir.join(format!("{example}_std{end}")))?;
+        let port = code_of(&args.dir.join(format!("{example}{end}")))?;
         differences.push(compare(example, &twin, &port));
     }
     if differences.is_empty() {
-        return Err(Error::Message(format!("no pair X.rs, X_std.rs in {}", args.dir.display())));
+        return Err(Error::Message(format!("no pair X.rs, X_std.rs or X, X_std in {}", args.dir.display())));
     }
 
     let mut out = io::stdout().lock();
@@ -118,29 +119,50 @@ fn check(differences: &[Difference]) -> Result<(), Error> {
     if over.is_empty() { Ok(()) } else { Err(Error::Message(over.join("\n       "))) }
 }
 
-/// Names of the programs that are there with their twins, sorted.
-fn find_pairs(dir: &Path) -> Result<Vec<String>, Error> {
-    let unreadable = |error| Error::Message(format!("can't read {}: {error}", dir.display()));
+/// Names of the programs that are there with their twins, sorted, and what comes after the names: nothing if they are
+/// folders.
+fn find_pairs(dir: &Path) -> Result<Vec<(String, &'static str)>, Error> {
     let mut examples = Vec::new();
-    for entry in fs::read_dir(dir).map_err(unreadable)? {
-        let name = entry.map_err(unreadable)?.file_name();
-        if let Some(example) = name.to_str().and_then(|name| name.strip_suffix("_std.rs")) {
+    for path in entries(dir)? {
+        let end = if path.is_dir() { "" } else { ".rs" };
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if let Some(example) = name.strip_suffix(end).and_then(|name| name.strip_suffix("_std")) {
             // A twin alone would silently drop out of the comparison.
-            if !dir.join(format!("{example}.rs")).is_file() {
+            if !dir.join(format!("{example}{end}")).exists() {
                 let dir = dir.display();
-                return Err(Error::Message(format!("{dir} has {example}_std.rs but no {example}.rs")));
+                return Err(Error::Message(format!("{dir} has {name} but no {example}{end}")));
             }
-            examples.push(example.to_owned());
+            examples.push((example.to_owned(), end));
         }
     }
     examples.sort();
     Ok(examples)
 }
 
-fn code_of(path: &Path) -> Result<Vec<String>, Error> {
-    let source = fs::read_to_string(path)
-        .map_err(|error| Error::Message(format!("can't read {}: {error}", path.display())))?;
-    Ok(code_lines(&source))
+/// What is in a folder.
+fn entries(dir: &Path) -> Result<Vec<PathBuf>, Error> {
+    let unreadable = |error| Error::Message(format!("can't read {}: {error}", dir.display()));
+    let entries = fs::read_dir(dir).map_err(unreadable)?;
+    entries.map(|entry| Ok(entry.map_err(unreadable)?.path())).collect()
+}
+
+/// The lines of each source file of a program, by its path within the program's folder.
+type Code = BTreeMap<PathBuf, Vec<String>>;
+
+fn code_of(program: &Path) -> Result<Code, Error> {
+    let mut code = Code::new();
+    let mut paths = vec![program.to_owned()];
+    while let Some(path) = paths.pop() {
+        if path.is_dir() {
+            paths.extend(entries(&path)?);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let source = fs::read_to_string(&path)
+                .map_err(|error| Error::Message(format!("can't read {}: {error}", path.display())))?;
+            let within = path.strip_prefix(program).unwrap_or(&path).to_owned();
+            code.insert(within, code_lines(&source));
+        }
+    }
+    Ok(code)
 }
 
 /// The lines of a program that are code: not blank, and not only a comment.
@@ -180,11 +202,19 @@ fn code_lines(source: &str) -> Vec<String> {
     lines
 }
 
-fn compare(example: String, twin: &[String], port: &[String]) -> Difference {
-    let changed_lines = changed_lines(twin, port);
-    let percent = 100.0 * changed_lines as f64 / twin.len().max(1) as f64;
+fn compare(example: String, twin: &Code, port: &Code) -> Difference {
+    let none = Vec::new();
+    // A file that only one of them has is new, or deleted, as a whole.
+    let new = port.keys().filter(|file| !twin.contains_key(*file));
+    let changed_lines = twin
+        .keys()
+        .chain(new)
+        .map(|file| changed_lines(twin.get(file).unwrap_or(&none), port.get(file).unwrap_or(&none)))
+        .sum();
+    let std_lines: usize = twin.values().map(Vec::len).sum();
+    let percent = 100.0 * changed_lines as f64 / std_lines.max(1) as f64;
     // Two decimals are all that a count of lines is good for.
-    Difference { example, std_lines: twin.len(), changed_lines, percent: (percent * 100.0).round() / 100.0 }
+    Difference { example, std_lines, changed_lines, percent: (percent * 100.0).round() / 100.0 }
 }
 
 /// Lines of the twin that are replaced or deleted, or that are new in the port. A replaced line is one change,
@@ -250,10 +280,23 @@ mod tests {
         assert_eq!(changed("a\nb", "a\n    b"), 1);
     }
 
+    fn code(files: &[(&str, &str)]) -> Code {
+        files.iter().map(|(path, source)| (path.into(), code_lines(source))).collect()
+    }
+
+    #[test]
+    fn files_of_a_folder_are_compared_by_name() {
+        let twin = code(&[("a.rs", "a\nb"), ("old.rs", "c\nd"), ("sub/a.rs", "e")]);
+        let port = code(&[("a.rs", "a\nx"), ("new.rs", "c\nd\ny"), ("sub/a.rs", "e")]);
+        let difference = compare("x".into(), &twin, &port);
+        assert_eq!((difference.std_lines, difference.changed_lines), (5, 1 + 2 + 3));
+        let same = compare("x".into(), &twin, &twin);
+        assert_eq!((same.std_lines, same.changed_lines), (5, 0));
+    }
+
     #[test]
     fn percent_is_relative_to_the_twin() {
-        let lines = |text: &str| code_lines(text);
-        let difference = compare("x".into(), &lines("a\nb\nc"), &lines("a\nb\nd"));
+        let difference = compare("x".into(), &code(&[("", "a\nb\nc")]), &code(&[("", "a\nb\nd")]));
         assert_eq!((difference.std_lines, difference.changed_lines), (3, 1));
         assert_eq!(
             serde_json::to_string(&difference).unwrap(),

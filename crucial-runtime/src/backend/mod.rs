@@ -210,12 +210,6 @@ impl Retry {
         self.attempt
     }
 
-    /// How often a failed attempt can still be repeated.
-    #[must_use]
-    pub fn left(&self) -> u32 {
-        self.left
-    }
-
     /// The pause before the next attempt; none if `error` is final.
     pub fn after(&mut self, error: &Error) -> Option<Duration> {
         if self.left == 0 || !matches!(error, Error::FunctionPanicked { .. } | Error::FunctionFailed { .. }) {

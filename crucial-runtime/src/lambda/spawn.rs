@@ -25,6 +25,9 @@ pub(crate) fn spawn(function: &Function, runtime_api: SocketAddr) -> io::Result<
         .stdin(Stdio::null())
         .stdout(child_stdout)
         .stderr(child_stderr)
+        // A terminal sends Ctrl-C to a whole group. It is for the program, which ends its instances then; if it
+        // reached them, too, the program would see them fail.
+        .process_group(0)
         .kill_on_drop(true);
 
     // If this process is a function itself, its instances are not that function.

@@ -18,7 +18,8 @@
 //!
 //! An iterator cuts its items into *chunks*, and a *worker* works on each: a cloud thread that runs the function for
 //! one item after the other. So a million small items aren't a million cloud threads. [`CloudIter::with_chunk`] sets
-//! the size of a chunk, which otherwise depends on how many items there are and how many workers run at once.
+//! the size of a chunk, which otherwise depends on how many items there are and how many workers run at once. A worker
+//! whose results are large answers when they have 2 MiB; what is left of its chunk gets another worker.
 //!
 //! Items are taken, and the arguments of their calls encoded, as workers become free: an iterator may be long or
 //! endless, and at no time is more of it in memory than a few chunks for each worker. If the consumer of the results

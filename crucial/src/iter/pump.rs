@@ -172,11 +172,7 @@ where
 
     /// Sends a chunk on its way, after a pause.
     fn start(&mut self, mut chunk: Chunk<R>, pause: Duration) {
-        let may_fail = chunk.retry.left() > 0;
-        let args = chunk.items.iter_mut().map(|item| {
-            // Kept only if they may be needed again.
-            Bytes(if may_fail { item.args.clone() } else { std::mem::take(&mut item.args) })
-        });
+        let args = chunk.items.iter_mut().map(|item| Bytes(std::mem::take(&mut item.args)));
         let order = worker::Chunk {
             function: chunk.function.name.to_owned(),
             fingerprint: chunk.function.fingerprint,
@@ -186,10 +182,14 @@ where
             items: args.collect(),
         };
         let mut args = Vec::new();
-        if let Err(error) = codec::encode("a chunk of items", &order, &mut args) {
+        let encoded = codec::encode("a chunk of items", &order, &mut args);
+        // They may be needed again: for another attempt, or if the worker leaves some of its items.
+        for (item, args) in chunk.items.iter_mut().zip(order.items) {
+            item.args = args.0;
+        }
+        if let Err(error) = encoded {
             return self.fail(chunk, &error);
         }
-        drop(order);
         let items = u32::try_from(chunk.items.len()).unwrap_or(u32::MAX);
         let (done, outcome) = oneshot::channel();
         let work = Work {
@@ -229,10 +229,14 @@ where
     }
 
     /// A worker has ended.
-    fn settle(&mut self, chunk: Chunk<R>, result: Result<Vec<u8>>) {
+    fn settle(&mut self, mut chunk: Chunk<R>, result: Result<Vec<u8>>) {
         match result.and_then(|bytes| worker::outcome(&bytes, chunk.items.len())) {
             Ok(results) => {
                 let decode = chunk.decode;
+                let left = chunk.items.split_off(results.len());
+                if !left.is_empty() {
+                    self.start(Chunk { items: left, ..chunk }, Duration::ZERO);
+                }
                 for (item, result) in chunk.items.into_iter().zip(results) {
                     match result {
                         Ok(bytes) => self.give(item.number, decode(&bytes.0)),

@@ -8,6 +8,9 @@ use crucial_runtime::{
 };
 use serde::{Deserialize, Serialize};
 
+/// An answer is full when its results have so many bytes: like a payload, its size is limited, in Lambda to 6 MB.
+const BYTES: usize = 2 << 20;
+
 /// Encoded arguments, or an encoded result.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -44,7 +47,8 @@ pub(super) struct Chunk {
     pub(super) items: Vec<Bytes>,
 }
 
-/// What becomes of it: a result for each item, unless something failed that concerns them all.
+/// What becomes of it: a result for each item from the first on, at least one, unless something failed that concerns
+/// them all.
 pub(super) type Outcome = Result<Vec<Result<Bytes>>>;
 
 impl Chunk {
@@ -53,8 +57,19 @@ impl Chunk {
         if let Some(init) = self.init {
             init.run(self.attempt)?;
         }
-        let run = |args: Bytes| function.run(args.0, self.attempt).map(Bytes);
-        let results = self.items.into_iter().map(run).collect();
+        let mut results = Vec::with_capacity(self.items.len());
+        let (mut bytes, mut largest) = (0, 0);
+        for args in self.items {
+            let result = function.run(args.0, self.attempt).map(Bytes);
+            let size = result.as_ref().map_or(0, |result| result.0.len());
+            results.push(result);
+            bytes += size;
+            largest = largest.max(size);
+            // The next one may be as large as those before. Items that are left get another worker.
+            if bytes + largest > BYTES {
+                break;
+            }
+        }
         if let Some(finish) = self.finish {
             finish.run(self.attempt)?;
         }
@@ -81,11 +96,11 @@ crate::__private::inventory::submit! { INFO }
 /// The function that every worker runs.
 pub(super) static WORKER: FunctionInfo = INFO;
 
-/// Reads what a worker answered for so many items.
+/// Reads what a worker answered for so many items, some of which may be left.
 pub(super) fn outcome(bytes: &[u8], items: usize) -> Outcome {
     let what = "the results of a chunk";
     let results = codec::decode::<Outcome>(what, bytes)??;
-    if results.len() == items {
+    if (1..=items).contains(&results.len()) {
         Ok(results)
     } else {
         let reason = format!("there are {} for {items} items", results.len());

@@ -1,0 +1,55 @@
+use crate::rafor::{ClassTarget, SampleWeight};
+
+#[derive(Default, Clone, Debug)]
+pub struct Gini {
+    bins: Vec<f64>,
+    total_weight: f64,
+    sum_squares: f64,
+}
+
+pub trait ImpurityMetric<Target> {
+    fn push(&mut self, item: Target, weight: SampleWeight);
+    fn pop(&mut self, item: Target, weight: SampleWeight);
+    fn pure(&self) -> bool;
+    fn split_impurity(&self, other: &Self) -> f64;
+}
+
+pub trait WithClasses {
+    fn with_classes(num_classes: usize) -> Self;
+}
+
+impl ImpurityMetric<ClassTarget> for Gini {
+    #[inline(always)]
+    fn push(&mut self, bin_index: ClassTarget, weight: SampleWeight) {
+        let weight = weight as f64;
+        self.sum_squares += weight * (2. * self.bins[bin_index as usize] + weight);
+        self.bins[bin_index as usize] += weight;
+        self.total_weight += weight;
+    }
+
+    #[inline(always)]
+    fn pop(&mut self, bin_index: ClassTarget, weight: SampleWeight) {
+        let weight = weight as f64;
+        self.sum_squares += weight * (weight - 2. * self.bins[bin_index as usize]);
+        self.bins[bin_index as usize] -= weight;
+        self.total_weight -= weight;
+    }
+
+    #[inline(always)]
+    fn pure(&self) -> bool {
+        let empty_bins = self.bins.iter().filter(|&x| *x == 0.).count();
+        self.bins.len() <= empty_bins + 1
+    }
+
+    #[inline(always)]
+    fn split_impurity(&self, other: &Self) -> f64 {
+        1.0 - (self.sum_squares * other.total_weight + other.sum_squares * self.total_weight)
+            / (self.total_weight * other.total_weight * (self.total_weight + other.total_weight))
+    }
+}
+
+impl WithClasses for Gini {
+    fn with_classes(num_classes: usize) -> Gini {
+        Gini { bins: vec![0.; num_classes], total_weight: 0., sum_squares: 0. }
+    }
+}
