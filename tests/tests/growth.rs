@@ -171,7 +171,11 @@ fn two_thousand_parked_calls_cost_the_server_no_thread() {
     // One of `other` waits for 0.
     eventually("all wait", || tests::server::parked(&server.status()) == CALLS - 1);
     let parked = usage(server.pid());
-    assert_eq!((parked.threads, parked.files), (before.threads, before.files + 1), "{before:?} -> {parked:?}");
+    assert_eq!(
+        (parked.threads, parked.files),
+        (before.threads, before.files + 1),
+        "{before:?} -> {parked:?}"
+    );
     assert!(parked.memory < before.memory + SLACK, "{before:?} -> {parked:?}");
     tally.add(CALLS / 2);
     // Those that arrived first have taken what was there, so one more lets the others go on.
