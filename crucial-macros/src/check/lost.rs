@@ -11,7 +11,7 @@ pub fn check(methods: &mut [Method], errors: &mut Errors) {
     for method in methods {
         let Some(attr) = &method.lost else { continue };
         let name = &method.name;
-        let problem = if !attr.meta.require_path_only().is_ok() {
+        let problem = if attr.meta.require_path_only().is_err() {
             Some("`#[lost]` takes no options".to_owned())
         } else if let Some(first) = &first {
             Some(format!(

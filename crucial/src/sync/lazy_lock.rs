@@ -120,6 +120,7 @@ impl<T> NamedLazyLock<T> {
     }
 
     /// The one with this name; this closure makes its value, if it has none.
+    #[expect(clippy::new_ret_no_self, reason = "the end of the chain `at(key).new(closure)`")]
     #[must_use]
     #[track_caller]
     pub fn new(self, init: fn() -> T) -> LazyLock<T> {
