@@ -118,6 +118,28 @@ use proc_macro::TokenStream;
 /// }
 /// ```
 ///
+/// **`#[lost]`** on a `&mut self` method with one argument, a `&Lost`, has the server call it when processes are lost: when
+/// they died, or were cut off for longer than the lease. A type that gives things away for a time takes the caller, a
+/// `Holder`, as an argument where it does so, and takes back there what the lost ones hold. A block has at most one.
+///
+/// ```ignore
+/// #[shared]
+/// impl Pool {
+///     #[when(!self.free.is_empty())]
+///     pub fn take(&mut self, holder: Holder) -> Option<u32> {
+///         let item = self.free.pop()?;
+///         self.taken.push((holder, item));
+///         Some(item)
+///     }
+///
+///     #[lost]
+///     fn take_back(&mut self, lost: &Lost) {
+///         let back = self.taken.extract_if(.., |(holder, _)| lost.includes(*holder));
+///         self.free.extend(back.map(|(_, item)| item));
+///     }
+/// }
+/// ```
+///
 /// A private method is registered if it has a guard or is where another continues, but the handle doesn't have it.
 ///
 /// # On a static

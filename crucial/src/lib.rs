@@ -4,6 +4,9 @@
 //! change, and three attributes are added. The modules here are those of `std`: [`thread`], [`sync`],
 //! [`sync::atomic`], [`collections`]. Two more hold what programs build from threads: [`executor`] and [`iter`].
 //!
+//! In the repository, `docs/porting.md` ports a program step by step, and `docs/std.md` says of every method of `std`
+//! what became of it here.
+//!
 //! # Quick start
 //!
 //! ```toml
@@ -109,6 +112,66 @@
 //! holds. `#[then(method)]` goes on in another guarded method with the value that this one returned, in the same
 //! call. Time and randomness in a method come from its last argument, a [`Context`].
 //!
+//! `#[lost]` goes on the method that takes back what lost processes held. A method that gives something away takes the
+//! caller, a [`Holder`], as an argument, and remembers it; when the server finds that holders are [`Lost`] (they died,
+//! or were cut off for longer than the [lease](Config::lease)), it calls that method. This is how
+//! [locks, permits and channels](sync#when-a-process-dies) are made.
+//!
+//! ```
+//! use std::collections::VecDeque;
+//! use crucial::{Holder, Lost, cloud_fn, shared, thread};
+//!
+//! /// Jobs, each of which is done although some of the workers may die.
+//! #[shared]
+//! struct Jobs {
+//!     waiting: VecDeque<String>,
+//!     taken: Vec<(Holder, String)>,
+//! }
+//!
+//! #[shared]
+//! impl Jobs {
+//!     pub fn new(jobs: &[String]) -> Self {
+//!         Jobs { waiting: jobs.iter().cloned().collect(), taken: Vec::new() }
+//!     }
+//!
+//!     /// Waits for a job; `None` when all of them are done.
+//!     #[when(!self.waiting.is_empty() || self.taken.is_empty())]
+//!     pub fn take(&mut self, worker: Holder) -> Option<String> {
+//!         let job = self.waiting.pop_front()?;
+//!         self.taken.push((worker, job.clone()));
+//!         Some(job)
+//!     }
+//!
+//!     /// False if the worker was taken for lost: then somebody else does the job.
+//!     pub fn done(&mut self, worker: Holder, job: &str) -> bool {
+//!         let found = self.taken.iter().position(|(holder, taken)| *holder == worker && taken == job);
+//!         found.map(|at| self.taken.swap_remove(at)).is_some()
+//!     }
+//!
+//!     #[lost]
+//!     fn take_back(&mut self, lost: &Lost) {
+//!         let back = self.taken.extract_if(.., |(holder, _)| lost.includes(*holder));
+//!         self.waiting.extend(back.map(|(_, job)| job));
+//!     }
+//! }
+//!
+//! #[cloud_fn]
+//! fn work(jobs: &Jobs) -> Result<u32, crucial::Error> {
+//!     let me = Holder::current()?;
+//!     let mut done = 0;
+//!     while let Some(job) = jobs.take(me) {
+//!         // ...
+//!         done += u32::from(jobs.done(me, &job));
+//!     }
+//!     Ok(done)
+//! }
+//!
+//! let jobs = Jobs::new(&["sweep", "mop", "dust"].map(String::from));
+//! let workers: Vec<_> = (0..2).map(|_| thread::spawn(|| work(&jobs))).collect();
+//! let done: u32 = workers.into_iter().map(|worker| worker.join().unwrap().unwrap()).sum();
+//! assert_eq!(done, 3);
+//! ```
+//!
 //! # Names and lifetimes
 //!
 //! An object made by its constructor, as `Mean::new()`, is reached through its handle alone. `Mean::at("key").new()`
@@ -211,6 +274,11 @@ mod typed;
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 pub struct Readme;
+
+/// The porting guide's programs compile and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/porting.md")]
+pub struct Porting;
 
 /// What generated code uses. Not for people: it changes without notice.
 #[doc(hidden)]

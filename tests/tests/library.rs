@@ -11,6 +11,7 @@ use crucial::{
             AtomicBool, AtomicI8, AtomicI16, AtomicI32, AtomicI64, AtomicIsize, AtomicU8, AtomicU16,
             AtomicU32, AtomicU64, AtomicUsize,
             Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst},
+            compiler_fence, fence,
         },
     },
     test, thread,
@@ -45,7 +46,16 @@ macro_rules! check_int {
 
         assert_eq!(a.fetch_update(SeqCst, SeqCst, |n| Some(n * 3)), Ok(2));
         assert_eq!(a.fetch_update(SeqCst, SeqCst, |n| (n > 100).then_some(0)), Err(6));
+        assert_eq!(a.try_update(SeqCst, SeqCst, |n| (n > 100).then_some(0)), Err(6));
+        assert_eq!(a.try_update(SeqCst, SeqCst, |n| Some(n + 1)), Ok(6));
+        assert_eq!(a.update(SeqCst, SeqCst, |n| n - 1), 7);
         assert_eq!(a.load(SeqCst), 6);
+        #[allow(deprecated, reason = "as in std")]
+        let before = (a.compare_and_swap(6, 8, SeqCst), a.compare_and_swap(6, 9, SeqCst));
+        assert_eq!(before, (6, 8));
+        let other = a.clone();
+        assert_eq!(a.into_inner(), 8);
+        assert!(other.remote().load(SeqCst).wait().is_err(), "it is gone");
         assert_eq!($atomic::default().load(SeqCst), 0);
         assert_eq!($atomic::from(3).load(SeqCst), 3);
     })*};
@@ -83,6 +93,14 @@ fn booleans_are_stds() {
     let bool = AtomicBool::default();
     assert_eq!(bool.fetch_update(SeqCst, SeqCst, |b| (!b).then_some(true)), Ok(false));
     assert_eq!(bool.fetch_update(SeqCst, SeqCst, |b| (!b).then_some(true)), Err(true));
+    assert_eq!(bool.try_update(SeqCst, SeqCst, |b| (!b).then_some(true)), Err(true));
+    assert!(bool.update(SeqCst, SeqCst, |b| !b));
+    #[allow(deprecated, reason = "as in std")]
+    let before = (bool.compare_and_swap(false, true, SeqCst), bool.compare_and_swap(false, true, SeqCst));
+    assert_eq!(before, (false, true));
+    let other = bool.clone();
+    assert!(bool.into_inner());
+    assert!(other.remote().load(SeqCst).wait().is_err(), "it is gone");
 }
 
 #[test(modes(embedded, processes, server))]
@@ -92,6 +110,9 @@ fn every_ordering_is_accepted() {
     a.store(9, Acquire);
     assert_eq!(a.compare_exchange(9, 2, SeqCst, AcqRel), Ok(9));
     assert_eq!(a.load(Relaxed), 2);
+    // Std's would panic.
+    fence(Relaxed);
+    compiler_fence(Relaxed);
 }
 
 #[cloud_fn]

@@ -451,13 +451,16 @@ fn look_up(n: usize) -> u64 {
 
 #[test(modes(embedded, processes, server))]
 fn a_lazy_static_is_made_once_for_all_processes() {
+    assert_eq!(LazyLock::get(&TABLE), None);
     let threads: Vec<_> = (0..4).map(|n| thread::spawn(move || look_up(n))).collect();
     let squares: Vec<_> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
     assert_eq!(squares, [0, 1, 4, 9]);
+    assert_eq!(LazyLock::get(&TABLE).map(Vec::len), Some(10), "another process made it");
     assert_eq!(TABLE.len(), 10);
     assert_eq!(MADE.load(SeqCst), 1);
     assert_says(&panic_of(|| **BROKEN + 1), &["never"]);
     assert_says(&panic_of(|| **BROKEN + 1), &["poisoned"]);
+    assert_eq!(LazyLock::get(&BROKEN), None);
     let local = LazyLock::new(|| 5);
     assert_eq!(*local + *local, 10);
 }

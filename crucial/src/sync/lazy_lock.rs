@@ -10,6 +10,9 @@ use crate::Shared;
 /// It is meant for statics: the closure is part of every process, and one of them runs it. A handle that has seen the
 /// value keeps it, so only its first use is a call. If the closure panics, every use panics.
 ///
+/// A static with `#[shared]` is a [`Static`](crate::Static) around it, so what is `*CONFIG` with std is `**CONFIG`
+/// here. `CONFIG.len()`, and `&CONFIG` where a `&T` is expected, stay as they are.
+///
 /// ```
 /// use crucial::{cloud_fn, shared, sync::LazyLock, thread};
 ///
@@ -24,6 +27,7 @@ use crate::Shared;
 /// }
 ///
 /// assert_eq!(thread::spawn(|| count(10)).join(), Ok(4));
+/// assert_eq!(**PRIMES, PRIMES.to_vec());
 /// ```
 pub struct LazyLock<T, F = fn() -> T> {
     once: OnceLock<T>,
@@ -54,6 +58,13 @@ impl<T: Serialize + DeserializeOwned, F: Fn() -> T> LazyLock<T, F> {
     #[track_caller]
     pub fn force(this: &Self) -> &T {
         this.once.make(&this.init, true)
+    }
+
+    /// The value, if it has been made, by whatever process. Follows [`std::sync::LazyLock::get`].
+    #[must_use]
+    #[track_caller]
+    pub fn get(this: &Self) -> Option<&T> {
+        this.once.get()
     }
 }
 
@@ -109,6 +120,7 @@ impl<T> NamedLazyLock<T> {
     }
 
     /// The one with this name; this closure makes its value, if it has none.
+    #[expect(clippy::new_ret_no_self, reason = "the end of the chain `at(key).new(closure)`")]
     #[must_use]
     #[track_caller]
     pub fn new(self, init: fn() -> T) -> LazyLock<T> {

@@ -127,6 +127,7 @@ impl<T> OnceLock<T> {
 
 impl<T> NamedOnceLock<T> {
     /// The one with this name; it has no value if it is made by this call.
+    #[expect(clippy::new_ret_no_self, reason = "the end of the chain `at(key).new()`")]
     #[must_use]
     #[track_caller]
     pub fn new(self) -> OnceLock<T> {

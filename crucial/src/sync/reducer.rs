@@ -110,6 +110,7 @@ impl<T: Serialize + DeserializeOwned> Reducer<T> {
 
 impl<T: Serialize + DeserializeOwned> NamedReducer<T> {
     /// The one with this name.
+    #[expect(clippy::new_ret_no_self, reason = "the end of the chain `at(key).new(parties, combine)`")]
     #[must_use]
     #[track_caller]
     pub fn new<F: Update<T, Arg = T>>(self, parties: usize, combine: F) -> Reducer<T> {

@@ -51,6 +51,7 @@ impl<T: Serialize> RwLock<T> {
 
 impl<T: Serialize> NamedRwLock<T> {
     /// The lock with this name; its value is `value` if it is made by this call.
+    #[expect(clippy::new_ret_no_self, reason = "the end of the chain `at(key).new(value)`")]
     #[must_use]
     #[track_caller]
     pub fn new(self, value: T) -> RwLock<T> {

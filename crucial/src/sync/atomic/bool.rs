@@ -1,5 +1,5 @@
 use super::Ordering;
-use crate::shared;
+use crate::{Shared, shared, typed::done};
 
 /// A `bool` that cloud threads share. Follows [`std::sync::atomic::AtomicBool`].
 ///
@@ -85,6 +85,24 @@ impl AtomicBool {
 }
 
 impl AtomicBool {
+    /// Returns the value and removes the atomic, in two calls; other handles of it fail after that. Follows
+    /// [`std::sync::atomic::AtomicBool::into_inner`].
+    #[must_use]
+    #[track_caller]
+    pub fn into_inner(self) -> bool {
+        let value = self.load(Ordering::SeqCst);
+        done(self.remove());
+        value
+    }
+
+    /// As [`compare_exchange`](Self::compare_exchange), but the value before is all that it returns. Deprecated in std,
+    /// too.
+    #[deprecated(note = "use `compare_exchange` instead")]
+    #[track_caller]
+    pub fn compare_and_swap(&self, current: bool, new: bool, order: Ordering) -> bool {
+        self.compare_exchange(current, new, order, order).unwrap_or_else(|value| value)
+    }
+
     /// As [`compare_exchange`](Self::compare_exchange): here it never fails without a reason.
     ///
     /// # Errors
@@ -120,6 +138,34 @@ impl AtomicBool {
             }
         }
         Err(value)
+    }
+
+    /// As [`fetch_update`](Self::fetch_update), under the newer name. Follows
+    /// [`std::sync::atomic::AtomicBool::try_update`].
+    ///
+    /// # Errors
+    /// The value, if `f` returned `None` for it.
+    #[track_caller]
+    pub fn try_update(
+        &self,
+        set_order: Ordering,
+        fetch_order: Ordering,
+        f: impl FnMut(bool) -> Option<bool>,
+    ) -> Result<bool, bool> {
+        self.fetch_update(set_order, fetch_order, f)
+    }
+
+    /// Sets the value to `f(value)` and returns the value before; `f` runs as often as that of
+    /// [`fetch_update`](Self::fetch_update). Follows [`std::sync::atomic::AtomicBool::update`].
+    #[track_caller]
+    pub fn update(
+        &self,
+        set_order: Ordering,
+        fetch_order: Ordering,
+        mut f: impl FnMut(bool) -> bool,
+    ) -> bool {
+        let updated = self.fetch_update(set_order, fetch_order, |value| Some(f(value)));
+        updated.unwrap_or_else(|value| value)
     }
 }
 

@@ -1,5 +1,5 @@
 use super::Ordering;
-use crate::shared;
+use crate::{Shared, shared, typed::done};
 
 macro_rules! atomic_int {
     ($($name:ident $int:ident)*) => {$(
@@ -104,7 +104,20 @@ macro_rules! atomic_int {
         }
 
         impl $name {
+            /// Returns the value and removes the atomic, in two calls; other handles of it fail after that. Follows
+            #[doc = concat!("[`std::sync::atomic::", stringify!($name), "::into_inner`].")]
+            #[must_use]
+            #[track_caller]
+            pub fn into_inner(self) -> $int {
+                let value = self.load(Ordering::SeqCst);
+                done(self.remove());
+                value
+            }
+
             /// As [`compare_exchange`](Self::compare_exchange): here it never fails without a reason.
+            ///
+            /// # Errors
+            /// The value, if it was not `current`.
             #[track_caller]
             pub fn compare_exchange_weak(
                 &self,
@@ -114,6 +127,14 @@ macro_rules! atomic_int {
                 failure: Ordering,
             ) -> Result<$int, $int> {
                 self.compare_exchange(current, new, success, failure)
+            }
+
+            /// As [`compare_exchange`](Self::compare_exchange), but the value before is all that it returns. Deprecated
+            /// in std, too.
+            #[deprecated(note = "use `compare_exchange` instead")]
+            #[track_caller]
+            pub fn compare_and_swap(&self, current: $int, new: $int, order: Ordering) -> $int {
+                self.compare_exchange(current, new, order, order).unwrap_or_else(|value| value)
             }
 
             /// Sets the value to `f(value)`, unless that is `None`. Returns the value before: `Err` if it was kept.
@@ -138,6 +159,35 @@ macro_rules! atomic_int {
                     }
                 }
                 Err(value)
+            }
+
+            /// As [`fetch_update`](Self::fetch_update), under the newer name. Follows
+            #[doc = concat!("[`std::sync::atomic::", stringify!($name), "::try_update`].")]
+            ///
+            /// # Errors
+            /// The value, if `f` returned `None` for it.
+            #[track_caller]
+            pub fn try_update(
+                &self,
+                set_order: Ordering,
+                fetch_order: Ordering,
+                f: impl FnMut($int) -> Option<$int>,
+            ) -> Result<$int, $int> {
+                self.fetch_update(set_order, fetch_order, f)
+            }
+
+            /// Sets the value to `f(value)` and returns the value before; `f` runs as often as that of
+            /// [`fetch_update`](Self::fetch_update). Follows
+            #[doc = concat!("[`std::sync::atomic::", stringify!($name), "::update`].")]
+            #[track_caller]
+            pub fn update(
+                &self,
+                set_order: Ordering,
+                fetch_order: Ordering,
+                mut f: impl FnMut($int) -> $int,
+            ) -> $int {
+                let updated = self.fetch_update(set_order, fetch_order, |value| Some(f(value)));
+                updated.unwrap_or_else(|value| value)
             }
         }
 

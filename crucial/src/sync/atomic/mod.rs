@@ -2,6 +2,10 @@
 //!
 //! Every operation is one call of an object on a server, and the order of all calls of an object is the same for
 //! everybody (linearizability), whatever [`Ordering`] says.
+//!
+//! There is no `AtomicPtr`: an address means something in one process only. What a program publishes through a pointer
+//! is an [`OnceLock`](super::OnceLock), a [`Mutex`](super::Mutex) or a handle in a
+//! [collection](crate::collections).
 
 mod bool;
 mod int;
@@ -47,6 +51,19 @@ impl From<std::sync::atomic::Ordering> for Ordering {
             _ => Ordering::SeqCst,
         }
     }
+}
+
+/// Orders what this thread does with the memory of its own process, as [`std::sync::atomic::fence`] with
+/// [`SeqCst`](Ordering::SeqCst). Calls of shared objects are in the order of the program without it.
+///
+/// Any ordering is accepted, where std panics for [`Relaxed`](Ordering::Relaxed).
+pub fn fence(_order: Ordering) {
+    std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
+}
+
+/// As [`fence`], for the compiler only. Follows [`std::sync::atomic::compiler_fence`].
+pub fn compiler_fence(_order: Ordering) {
+    std::sync::atomic::compiler_fence(std::sync::atomic::Ordering::SeqCst);
 }
 
 // One byte on the wire.
