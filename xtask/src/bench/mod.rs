@@ -18,7 +18,11 @@ mod machine;
 #[cfg(feature = "bench")]
 mod measure;
 #[cfg(feature = "bench")]
+mod ml;
+#[cfg(feature = "bench")]
 mod objects;
+#[cfg(feature = "bench")]
+mod peers;
 #[cfg(feature = "bench")]
 mod pin;
 #[cfg(feature = "bench")]
@@ -74,6 +78,8 @@ enum Name {
     Embedded,
     /// Cloud threads: start, join, cold start, memory
     Spawn,
+    /// k-means and logistic regression
+    Ml,
     /// All of them
     All,
 }
@@ -99,6 +105,7 @@ impl Name {
             Name::Throughput => "throughput",
             Name::Embedded => "embedded",
             Name::Spawn => "spawn",
+            Name::Ml => "ml",
             Name::All => "all",
         }
     }
@@ -128,7 +135,7 @@ impl Effort {
 #[cfg(feature = "bench")]
 pub(crate) fn run(args: &Args) -> Result<(), Error> {
     let names = match args.name {
-        Name::All => vec![Name::Latency, Name::Throughput, Name::Embedded, Name::Spawn],
+        Name::All => vec![Name::Latency, Name::Throughput, Name::Embedded, Name::Spawn, Name::Ml],
         name => vec![name],
     };
     let effort = Effort { rounds: args.rounds, quick: args.quick };
@@ -153,8 +160,12 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
             Name::Throughput => throughput::run(effort)?,
             Name::Embedded => embedded::run(effort)?,
             Name::Spawn => spawn::run(effort)?,
+            Name::Ml => ml::run(effort)?,
             Name::All => unreachable!("it was replaced by the others"),
         };
+        if figures.is_empty() {
+            continue;
+        }
         let others = watch.others().map(|part| {
             format!("Other programs used {:.0} % of the CPUs during `{}`.", part * 100.0, name.text())
         });
