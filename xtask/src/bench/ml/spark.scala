@@ -14,7 +14,7 @@ def rows(file: String, width: Int) = sc.binaryRecords("file://" + file, width * 
   row
 }.coalesce(2)
 
-// What a training returns: the sum of squared distances at the last assignment, or the last loss.
+// What a training returns: the sum of squared distances at the last assignment, or the loss after all iterations.
 val train: () => Double = sys.env("ML_WHAT") match {
   case "kmeans" =>
     val points = rows(sys.env("ML_DATA"), columns).map(Vectors.dense(_)).persist(MEMORY_ONLY)
