@@ -92,11 +92,16 @@ fn gradient(examples: &[[f64; COLUMNS + 1]], weights: &[f64]) -> ([f64; COLUMNS]
         for (row, margin) in block.iter().zip(&mut margins) {
             *margin = dot(&row[1..], weights);
         }
+        // A loss is the logarithm of a number between 1 and 2, and a part of the margin. The product of these numbers
+        // can't overflow: a block needs one logarithm only.
+        let mut product = 1.0;
         for (row, margin) in block.iter().zip(&mut margins) {
-            let exp = (-*margin).exp();
-            loss += exp.ln_1p() + (1.0 - row[0]) * *margin;
-            *margin = 1.0 / (1.0 + exp) - row[0];
+            let exp = (-margin.abs()).exp();
+            product *= 1.0 + exp;
+            loss += (-*margin).max(0.0) + (1.0 - row[0]) * *margin;
+            *margin = if *margin < 0.0 { exp } else { 1.0 } / (1.0 + exp) - row[0];
         }
+        loss += f64::ln(product);
         for (row, factor) in block.iter().zip(&margins) {
             for (sum, x) in gradient.iter_mut().zip(&row[1..]) {
                 *sum = factor.mul_add(*x, *sum);
