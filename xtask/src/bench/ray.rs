@@ -7,7 +7,7 @@ use super::{
 };
 use crate::Error;
 
-const INSTALL: &str = "python3 -m venv $PEERS/ray && $PEERS/ray/bin/pip install ray";
+const INSTALL: &str = "python3 -m venv $PEERS/ray && $PEERS/ray/bin/pip install ray numpy";
 
 /// What a task of Ray does.
 #[derive(Clone, Copy, Debug)]

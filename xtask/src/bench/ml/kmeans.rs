@@ -82,9 +82,9 @@ fn work(file: &str, i: usize, iterations: usize, shared: &Centres, barrier: &Bar
         calls.push(call.elapsed().as_secs_f64() * 1e6);
         cost = found.distances;
     }
+    let squares = squares(rows.get());
     let seconds = start.elapsed().as_secs_f64();
-    // These two are only for the comparison of results.
-    let squares: f64 = rows.get().as_flattened().iter().map(|x| x * x).sum();
+    // This one is only for the comparison of results.
     let after = assign(rows.get(), &centres).distances;
     Work { seconds, calls, results: vec![cost + squares, after + squares] }
 }
@@ -135,6 +135,15 @@ fn assign(points: &[[f64; COLUMNS]], centres: &[f64]) -> Found {
         }
     }
     Found { parts, distances: sum }
+}
+
+/// The sum of the squares of all coordinates, as four sums that make a vector.
+fn squares(points: &[[f64; COLUMNS]]) -> f64 {
+    let mut sums = [0.0; 4];
+    for four in points.as_flattened().as_chunks::<4>().0 {
+        sums.iter_mut().zip(four).for_each(|(sum, x)| *sum += x * x);
+    }
+    sums.into_iter().sum()
 }
 
 /// The smallest distance, and where it is first.

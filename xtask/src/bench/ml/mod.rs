@@ -3,7 +3,7 @@
 mod data;
 mod kmeans;
 mod logistic;
-mod peers;
+mod trainer;
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use self::{
     data::Data,
-    peers::{Kind, Model, RAY, SPARK, Trainer},
+    trainer::{Kind, Model, RAY, SPARK, Trainer},
 };
 use super::{
     Effort,
