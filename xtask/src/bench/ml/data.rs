@@ -92,8 +92,8 @@ impl<const N: usize> Rows<N> {
         let rows = file.metadata()?.len() as usize / size;
         let (start, end) = (rows * i / n, rows * (i + 1) / n);
         let mut memory = MmapMut::map_anon((end - start) * size)?;
-        // As numpy does. With pages of 4 KiB, looking them up takes a third of the time. A kernel without large pages
-        // says no, and all is well.
+        // As numpy does: with pages of 4 KiB, reading it takes a third longer. A kernel without large pages says no, and
+        // all is well.
         let _ = memory.advise(Advice::HugePage);
         file.read_exact_at(&mut memory, (start * size) as u64)?;
         Ok(Rows { memory })
