@@ -1,17 +1,15 @@
 //! Cloud functions: what `#[cloud_fn]` registers.
 
 use std::{
-    collections::HashMap,
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::OnceLock,
     time::Duration,
 };
 
 use crate::{
     dso::BoxFuture,
     error::{Error, Result},
-    object::list,
+    registry::{Named, Registry},
 };
 
 /// The options of `#[cloud_fn(..)]`. What the attribute leaves open, the configuration decides.
@@ -66,18 +64,19 @@ impl fmt::Debug for FunctionInfo {
 
 inventory::collect!(FunctionInfo);
 
-fn functions() -> &'static HashMap<&'static str, &'static FunctionInfo> {
-    static FUNCTIONS: OnceLock<HashMap<&'static str, &'static FunctionInfo>> = OnceLock::new();
-    FUNCTIONS
-        .get_or_init(|| inventory::iter::<FunctionInfo>.into_iter().map(|info| (info.name, info)).collect())
+static FUNCTIONS: Registry<FunctionInfo> = Registry::new();
+
+impl Named for FunctionInfo {
+    fn name(&self) -> &'static str {
+        self.name
+    }
 }
 
 /// The function registered under `name`, if it has this fingerprint.
 pub fn lookup(name: &str, fingerprint: u64) -> Result<&'static FunctionInfo> {
-    let function = functions().get(name).copied().ok_or_else(|| Error::UnknownFunction {
-        name: name.to_owned(),
-        known: list(functions().keys().copied()),
-    })?;
+    let function = FUNCTIONS
+        .get(name)
+        .ok_or_else(|| Error::UnknownFunction { name: name.to_owned(), known: FUNCTIONS.names() })?;
     if function.fingerprint == fingerprint {
         Ok(function)
     } else {
@@ -86,10 +85,9 @@ pub fn lookup(name: &str, fingerprint: u64) -> Result<&'static FunctionInfo> {
 }
 
 pub(crate) fn check_registry() -> Result<()> {
-    let double = inventory::iter::<FunctionInfo>.into_iter().find(|f| !std::ptr::eq(*f, functions()[f.name]));
-    double.map_or(Ok(()), |f| {
+    FUNCTIONS.double().map_or(Ok(()), |(double, _)| {
         Err(Error::Registry {
-            reason: format!("two cloud functions have the name `{}`: rename one of them", f.name),
+            reason: format!("two cloud functions have the name `{}`: rename one of them", double.name),
         })
     })
 }

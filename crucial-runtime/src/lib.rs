@@ -30,6 +30,7 @@ pub mod lambda;
 pub mod object;
 pub mod ordered;
 pub mod reference;
+mod registry;
 pub mod run;
 pub mod shared_fn;
 pub mod support;

@@ -1,6 +1,6 @@
 //! Shared types as the server sees them: the object trait and the registry.
 
-use std::{collections::HashMap, fmt, marker::PhantomData, sync::OnceLock};
+use std::{collections::HashMap, fmt, marker::PhantomData};
 
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -10,6 +10,7 @@ use crate::{
     error::{Error, Result},
     id,
     reference::ObjectRef,
+    registry::{Named, Registry},
 };
 
 /// Whether a method changes its object.
@@ -125,7 +126,6 @@ pub struct TypeInfo {
     pub construct: Construct,
     /// Makes an object from a snapshot.
     pub restore: fn(&[u8]) -> Result<Box<dyn Object>>,
-    info: fn() -> &'static TypeInfo,
 }
 
 impl fmt::Debug for TypeInfo {
@@ -135,6 +135,14 @@ impl fmt::Debug for TypeInfo {
 }
 
 inventory::collect!(TypeInfo);
+
+static TYPES: Registry<TypeInfo> = Registry::new();
+
+impl Named for TypeInfo {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+}
 
 impl TypeInfo {
     /// The registration of a shared type.
@@ -150,13 +158,7 @@ impl TypeInfo {
                 Ok(Box::new(Stateful::<T>(T::construct(constructor, args, cx)?, PhantomData)))
             },
             restore: |bytes| Ok(Box::new(Stateful::<T>(codec::decode(T::NAME, bytes)?, PhantomData))),
-            info: registered::<T>,
         }
-    }
-
-    /// Whether this is the entry that look-ups of its name find.
-    fn is_registered(&self) -> bool {
-        std::ptr::eq((self.info)(), self)
     }
 }
 
@@ -190,30 +192,9 @@ impl<T: Methods> Object for Stateful<T> {
     }
 }
 
-fn types() -> &'static HashMap<&'static str, &'static TypeInfo> {
-    static TYPES: OnceLock<HashMap<&'static str, &'static TypeInfo>> = OnceLock::new();
-    TYPES.get_or_init(|| inventory::iter::<TypeInfo>.into_iter().map(|info| (info.name, info)).collect())
-}
-
 /// The type registered under `name`.
 pub fn lookup(name: &str) -> Result<&'static TypeInfo> {
-    types()
-        .get(name)
-        .copied()
-        .ok_or_else(|| Error::UnknownType { name: name.to_owned(), known: list(types().keys().copied()) })
-}
-
-/// Names for an error message: all of them, sorted, or the first few and a count. The program's own come before those
-/// of the library, which every program has.
-pub(crate) fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
-    const SHOWN: usize = 24;
-    let mut names: Vec<_> = names.collect();
-    names.sort_unstable_by_key(|name| (name.starts_with("crucial::"), *name));
-    match names.len() {
-        0 => "none".to_owned(),
-        n if n <= SHOWN => names.join(", "),
-        n => format!("{} and {} more", names[..SHOWN].join(", "), n - SHOWN),
-    }
+    TYPES.get(name).ok_or_else(|| Error::UnknownType { name: name.to_owned(), known: TYPES.names() })
 }
 
 /// A static that `#[shared]` registered.
@@ -231,7 +212,7 @@ inventory::collect!(StaticInfo);
 
 /// Checks that no name was registered twice, which a program does when it starts.
 pub fn check_registry() -> Result<()> {
-    if let Some(double) = inventory::iter::<TypeInfo>.into_iter().find(|info| !info.is_registered()) {
+    if let Some((double, _)) = TYPES.double() {
         return Err(Error::Registry {
             reason: format!("two shared types have the name `{}`: rename one of them", double.name),
         });

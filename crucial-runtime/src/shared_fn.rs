@@ -1,14 +1,14 @@
 //! Functions that servers apply to the values they hold: what `#[shared]` on a `fn` registers.
 
-use std::{borrow::Cow, collections::HashMap, fmt, marker::PhantomData, ops::Deref, sync::OnceLock};
+use std::{borrow::Cow, fmt, marker::PhantomData, ops::Deref};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
     bulk, codec,
     error::{Error, Result},
-    object::list,
     ordered,
+    registry::{Named, Registry},
     support::Data,
 };
 
@@ -66,18 +66,19 @@ impl fmt::Debug for SharedFnInfo {
 
 inventory::collect!(SharedFnInfo);
 
-fn functions() -> &'static HashMap<&'static str, &'static SharedFnInfo> {
-    static FUNCTIONS: OnceLock<HashMap<&'static str, &'static SharedFnInfo>> = OnceLock::new();
-    FUNCTIONS
-        .get_or_init(|| inventory::iter::<SharedFnInfo>.into_iter().map(|info| (info.name, info)).collect())
+static FUNCTIONS: Registry<SharedFnInfo> = Registry::new();
+
+impl Named for SharedFnInfo {
+    fn name(&self) -> &'static str {
+        self.name
+    }
 }
 
 /// The function registered under `name`, if it has this fingerprint.
 pub fn lookup(name: &str, fingerprint: u64) -> Result<&'static SharedFnInfo> {
-    let function = functions().get(name).copied().ok_or_else(|| Error::UnknownSharedFn {
-        name: name.to_owned(),
-        known: list(functions().keys().copied()),
-    })?;
+    let function = FUNCTIONS
+        .get(name)
+        .ok_or_else(|| Error::UnknownSharedFn { name: name.to_owned(), known: FUNCTIONS.names() })?;
     if function.fingerprint == fingerprint {
         Ok(function)
     } else {
@@ -86,14 +87,11 @@ pub fn lookup(name: &str, fingerprint: u64) -> Result<&'static SharedFnInfo> {
 }
 
 pub(crate) fn check_registry() -> Result<()> {
-    let double = inventory::iter::<SharedFnInfo>.into_iter().find(|f| !std::ptr::eq(*f, functions()[f.name]));
-    double.map_or(Ok(()), |f| {
+    FUNCTIONS.double().map_or(Ok(()), |(double, found)| {
         Err(Error::Registry {
             reason: format!(
                 "two shared functions have the name `{}` ({} and {}): rename one of them",
-                f.name,
-                functions()[f.name].place,
-                f.place
+                double.name, found.place, double.place
             ),
         })
     })

@@ -1,7 +1,8 @@
 use std::ops::RangeBounds;
 
 use super::{
-    numbers::{__RawNumbersAt, Change, Number, Numbers, Place, Problem, RawNumbers, Reduction, Shape, kind},
+    dense::{bytes, dense, fits, number, numbers},
+    numbers::{__RawNumbersAt, Change, Number, Place, Problem, RawNumbers, Reduction, Shape, kind},
     sequence::bounds,
 };
 use crate::typed::{done, typed};
@@ -36,28 +37,7 @@ fn shape(len: usize) -> Shape {
     Shape { rows: 1, columns: len }
 }
 
-/// The bytes of numbers.
-pub(super) fn bytes<T: Number>(numbers: &[T]) -> &[u8] {
-    bytemuck::cast_slice(numbers)
-}
-
-/// What the server found.
-#[track_caller]
-pub(super) fn fits<T: Number, R>(outcome: Result<R, Problem>) -> R {
-    outcome.unwrap_or_else(|problem| problem.panic::<T>())
-}
-
-/// The numbers that the server gave.
-#[track_caller]
-pub(super) fn numbers<T: Number>(outcome: Result<Numbers, Problem>) -> Vec<T> {
-    fits::<T, _>(outcome.and_then(|numbers| T::unwrap(numbers).map_err(Problem::Kind)))
-}
-
-/// The number that the server gave, if there is one.
-#[track_caller]
-pub(super) fn number<T: Number>(outcome: Result<Numbers, Problem>) -> Option<T> {
-    numbers(outcome).pop()
-}
+dense! { Array, "" }
 
 impl<T: Number> Array<T> {
     /// An array of `len` zeros.
@@ -149,27 +129,6 @@ impl<T: Number> Array<T> {
         fits::<T, _>(self.raw.zip(Place::From(start), Change::Add, T::KIND, bytes(values)));
     }
 
-    /// All numbers at one moment. Follows [`slice::to_vec`].
-    #[track_caller]
-    pub fn to_vec(&self) -> Vec<T> {
-        numbers(self.raw.read(Place::All))
-    }
-
-    /// Sets all numbers to these. Follows [`slice::copy_from_slice`].
-    ///
-    /// # Panics
-    /// If the lengths differ.
-    #[track_caller]
-    pub fn copy_from_slice(&self, values: &[T]) {
-        fits::<T, _>(self.raw.zip(Place::All, Change::Set, T::KIND, bytes(values)));
-    }
-
-    /// Sets all numbers to one. Follows [`slice::fill`].
-    #[track_caller]
-    pub fn fill(&self, value: T) {
-        fits::<T, _>(self.raw.each(Place::All, Change::Set, T::KIND, bytes(&[value])));
-    }
-
     /// Makes it `len` numbers long: the last ones go, or copies of `value` come. Follows [`std::vec::Vec::resize`].
     ///
     /// # Panics
@@ -177,24 +136,6 @@ impl<T: Number> Array<T> {
     #[track_caller]
     pub fn resize(&self, len: usize, value: T) {
         fits::<T, _>(done(self.raw.resize(len, T::KIND, bytes(&[value]))));
-    }
-
-    /// Adds numbers, element by element.
-    ///
-    /// # Panics
-    /// If the lengths differ.
-    #[track_caller]
-    pub fn add(&self, values: &[T]) {
-        fits::<T, _>(self.raw.zip(Place::All, Change::Add, T::KIND, bytes(values)));
-    }
-
-    /// Subtracts numbers, element by element.
-    ///
-    /// # Panics
-    /// If the lengths differ.
-    #[track_caller]
-    pub fn sub(&self, values: &[T]) {
-        fits::<T, _>(self.raw.zip(Place::All, Change::Sub, T::KIND, bytes(values)));
     }
 
     /// Multiplies with numbers, element by element.
@@ -206,21 +147,6 @@ impl<T: Number> Array<T> {
         fits::<T, _>(self.raw.zip(Place::All, Change::Mul, T::KIND, bytes(values)));
     }
 
-    /// Multiplies all numbers with one.
-    #[track_caller]
-    pub fn scale(&self, factor: T) {
-        fits::<T, _>(self.raw.each(Place::All, Change::Mul, T::KIND, bytes(&[factor])));
-    }
-
-    /// Adds `factor` times the values, element by element. The name is that of BLAS.
-    ///
-    /// # Panics
-    /// If the lengths differ.
-    #[track_caller]
-    pub fn axpy(&self, factor: T, values: &[T]) {
-        fits::<T, _>(self.raw.axpy(Place::All, T::KIND, bytes(&[factor]), bytes(values)));
-    }
-
     /// The sum of the products with these numbers, element by element.
     ///
     /// # Panics
@@ -230,30 +156,6 @@ impl<T: Number> Array<T> {
         number(self.raw.dot(Place::All, T::KIND, bytes(values))).unwrap_or(T::ZERO)
     }
 
-    /// The sum; 0 if it is empty.
-    #[track_caller]
-    pub fn sum(&self) -> T {
-        self.reduce(Reduction::Sum).unwrap_or(T::ZERO)
-    }
-
-    /// The smallest number, or `None` if it is empty. NaN counts only if there is nothing else.
-    #[track_caller]
-    pub fn min(&self) -> Option<T> {
-        self.reduce(Reduction::Min)
-    }
-
-    /// The largest number, or `None` if it is empty. NaN counts only if there is nothing else.
-    #[track_caller]
-    pub fn max(&self) -> Option<T> {
-        self.reduce(Reduction::Max)
-    }
-
-    /// Makes one number of all. `None` if it is empty and the reduction has no value for that.
-    #[track_caller]
-    pub fn reduce(&self, how: Reduction) -> Option<T> {
-        number(self.raw.reduce(Place::All, how))
-    }
-
     /// Makes one number of those in a range.
     ///
     /// # Panics
@@ -261,12 +163,6 @@ impl<T: Number> Array<T> {
     #[track_caller]
     pub fn reduce_range(&self, range: impl RangeBounds<usize>, how: Reduction) -> Option<T> {
         number(self.raw.reduce(Place::Range(bounds(&range)), how))
-    }
-
-    /// Sets all numbers to 0. Returns those before: as [`std::mem::take`], with the same length.
-    #[track_caller]
-    pub fn take(&self) -> Vec<T> {
-        numbers(self.raw.fetch(Place::All, Change::Set, T::KIND, bytes(&[T::ZERO])))
     }
 }
 

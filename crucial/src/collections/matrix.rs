@@ -1,5 +1,5 @@
 use super::{
-    array::{bytes, fits, number, numbers},
+    dense::{bytes, dense, fits, number, numbers},
     numbers::{__RawNumbersAt, Change, Number, Place, Problem, RawNumbers, Reduction, Shape, kind},
 };
 use crate::typed::typed;
@@ -34,6 +34,8 @@ fn shape(rows: usize, columns: usize) -> Shape {
     assert!(rows.checked_mul(columns).is_some(), "capacity overflow");
     Shape { rows, columns }
 }
+
+dense! { Matrix, ", row by row" }
 
 impl<T: Number> Matrix<T> {
     /// A matrix of zeros.
@@ -155,60 +157,6 @@ impl<T: Number> Matrix<T> {
         fits::<T, _>(self.raw.zip(Place::Column(column), Change::Add, T::KIND, bytes(values)));
     }
 
-    /// All numbers at one moment, row by row.
-    #[track_caller]
-    pub fn to_vec(&self) -> Vec<T> {
-        numbers(self.raw.read(Place::All))
-    }
-
-    /// Sets all numbers, row by row. Follows [`slice::copy_from_slice`].
-    ///
-    /// # Panics
-    /// If the length isn't that of the matrix.
-    #[track_caller]
-    pub fn copy_from_slice(&self, values: &[T]) {
-        fits::<T, _>(self.raw.zip(Place::All, Change::Set, T::KIND, bytes(values)));
-    }
-
-    /// Sets all numbers to one. Follows [`slice::fill`].
-    #[track_caller]
-    pub fn fill(&self, value: T) {
-        fits::<T, _>(self.raw.each(Place::All, Change::Set, T::KIND, bytes(&[value])));
-    }
-
-    /// Adds numbers, row by row and element by element.
-    ///
-    /// # Panics
-    /// If the length isn't that of the matrix.
-    #[track_caller]
-    pub fn add(&self, values: &[T]) {
-        fits::<T, _>(self.raw.zip(Place::All, Change::Add, T::KIND, bytes(values)));
-    }
-
-    /// Subtracts numbers, row by row and element by element.
-    ///
-    /// # Panics
-    /// If the length isn't that of the matrix.
-    #[track_caller]
-    pub fn sub(&self, values: &[T]) {
-        fits::<T, _>(self.raw.zip(Place::All, Change::Sub, T::KIND, bytes(values)));
-    }
-
-    /// Multiplies all numbers with one.
-    #[track_caller]
-    pub fn scale(&self, factor: T) {
-        fits::<T, _>(self.raw.each(Place::All, Change::Mul, T::KIND, bytes(&[factor])));
-    }
-
-    /// Adds `factor` times the values, row by row and element by element. The name is that of BLAS.
-    ///
-    /// # Panics
-    /// If the length isn't that of the matrix.
-    #[track_caller]
-    pub fn axpy(&self, factor: T, values: &[T]) {
-        fits::<T, _>(self.raw.axpy(Place::All, T::KIND, bytes(&[factor]), bytes(values)));
-    }
-
     /// The matrix times a column vector: the dot product of each row with it.
     ///
     /// # Panics
@@ -216,30 +164,6 @@ impl<T: Number> Matrix<T> {
     #[track_caller]
     pub fn mul_vec(&self, vector: &[T]) -> Vec<T> {
         numbers(self.raw.times(T::KIND, bytes(vector)))
-    }
-
-    /// The sum of all numbers.
-    #[track_caller]
-    pub fn sum(&self) -> T {
-        self.reduce(Reduction::Sum).unwrap_or(T::ZERO)
-    }
-
-    /// The smallest number, or `None` if it is empty. NaN counts only if there is nothing else.
-    #[track_caller]
-    pub fn min(&self) -> Option<T> {
-        self.reduce(Reduction::Min)
-    }
-
-    /// The largest number, or `None` if it is empty. NaN counts only if there is nothing else.
-    #[track_caller]
-    pub fn max(&self) -> Option<T> {
-        self.reduce(Reduction::Max)
-    }
-
-    /// Makes one number of all. `None` if it is empty and the reduction has no value for that.
-    #[track_caller]
-    pub fn reduce(&self, how: Reduction) -> Option<T> {
-        number(self.raw.reduce(Place::All, how))
     }
 
     /// Makes one number of each row. Empty if the rows are, and the reduction has no value for that.
@@ -252,12 +176,6 @@ impl<T: Number> Matrix<T> {
     #[track_caller]
     pub fn reduce_columns(&self, how: Reduction) -> Vec<T> {
         numbers(self.raw.reduce_lines(false, how))
-    }
-
-    /// Sets all numbers to 0. Returns those before, row by row.
-    #[track_caller]
-    pub fn take(&self) -> Vec<T> {
-        numbers(self.raw.fetch(Place::All, Change::Set, T::KIND, bytes(&[T::ZERO])))
     }
 }
 

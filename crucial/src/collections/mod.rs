@@ -15,6 +15,7 @@ mod array;
 mod btree_map;
 mod btree_set;
 mod cursor;
+mod dense;
 mod hash_map;
 mod hash_set;
 mod map;

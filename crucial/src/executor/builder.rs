@@ -1,9 +1,7 @@
 use std::time::Duration;
 
-use crucial_runtime::function::Options;
-
 use super::{Executor, Progress, Queue};
-use crate::thread::Result;
+use crate::thread::{self, Result};
 
 /// The settings of an [`Executor`]. Limits that are set here win over the attribute of a function, and that over the
 /// configuration, as in [`thread::Builder`](crate::thread::Builder).
@@ -27,8 +25,7 @@ use crate::thread::Result;
 #[must_use = "a builder makes nothing before `build`"]
 pub struct Builder {
     concurrency: Option<usize>,
-    name: Option<String>,
-    options: Options,
+    thread: thread::Builder,
     progress: Option<String>,
 }
 
@@ -46,29 +43,25 @@ impl Builder {
     }
 
     /// The name of its cloud threads, for messages and for [`Thread::name`](crate::thread::Thread::name).
-    pub fn name(mut self, name: impl Into<String>) -> Self {
-        self.name = Some(name.into());
-        self
+    pub fn name(self, name: impl Into<String>) -> Self {
+        Builder { thread: self.thread.name(name), ..self }
     }
 
     /// How often a failed attempt is repeated: see [`thread::Builder::retries`](crate::thread::Builder::retries).
-    pub fn retries(mut self, retries: u32) -> Self {
-        self.options.retries = Some(retries);
-        self
+    pub fn retries(self, retries: u32) -> Self {
+        Builder { thread: self.thread.retries(retries), ..self }
     }
 
     /// How long each attempt may take: see [`thread::Builder::timeout`](crate::thread::Builder::timeout). The time in
     /// the queue doesn't count.
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.options.timeout = Some(timeout);
-        self
+    pub fn timeout(self, timeout: Duration) -> Self {
+        Builder { thread: self.thread.timeout(timeout), ..self }
     }
 
     /// How much memory an attempt may use, in MiB: see
     /// [`thread::Builder::memory`](crate::thread::Builder::memory).
-    pub fn memory(mut self, mib: u64) -> Self {
-        self.options.memory = Some(mib);
-        self
+    pub fn memory(self, mib: u64) -> Self {
+        Builder { thread: self.thread.memory(mib), ..self }
     }
 
     /// Shows how many of the submitted tasks have ended, under this name: a bar on standard error, if that is a
@@ -86,6 +79,7 @@ impl Builder {
     /// If the back end can't be started, or the configuration is wrong.
     pub fn build(self) -> Result<Executor> {
         let progress = self.progress.map(|what| Progress::growing(&what));
-        Ok(Executor::with(Queue::new(self.concurrency, progress)?, self.name, self.options))
+        let (name, options) = self.thread.into_parts();
+        Ok(Executor::with(Queue::new(self.concurrency, progress)?, name, options))
     }
 }

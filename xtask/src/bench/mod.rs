@@ -18,7 +18,11 @@ mod machine;
 #[cfg(feature = "bench")]
 mod measure;
 #[cfg(feature = "bench")]
+mod ml;
+#[cfg(feature = "bench")]
 mod objects;
+#[cfg(feature = "bench")]
+mod peers;
 #[cfg(feature = "bench")]
 mod pin;
 #[cfg(feature = "bench")]
@@ -78,6 +82,8 @@ enum Name {
     Spawn,
     /// Barriers, hand-overs, channels, results of many threads
     Sync,
+    /// k-means and logistic regression
+    Ml,
     /// All of them
     All,
 }
@@ -104,6 +110,7 @@ impl Name {
             Name::Embedded => "embedded",
             Name::Spawn => "spawn",
             Name::Sync => "sync",
+            Name::Ml => "ml",
             Name::All => "all",
         }
     }
@@ -133,7 +140,9 @@ impl Effort {
 #[cfg(feature = "bench")]
 pub(crate) fn run(args: &Args) -> Result<(), Error> {
     let names = match args.name {
-        Name::All => vec![Name::Latency, Name::Throughput, Name::Embedded, Name::Spawn, Name::Sync],
+        Name::All => {
+            vec![Name::Latency, Name::Throughput, Name::Embedded, Name::Sync, Name::Spawn, Name::Ml]
+        }
         name => vec![name],
     };
     let effort = Effort { rounds: args.rounds, quick: args.quick };
@@ -159,8 +168,12 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
             Name::Embedded => embedded::run(effort)?,
             Name::Spawn => spawn::run(effort)?,
             Name::Sync => sync::run(effort)?,
+            Name::Ml => ml::run(effort)?,
             Name::All => unreachable!("it was replaced by the others"),
         };
+        if figures.is_empty() {
+            continue;
+        }
         let others = watch.others().map(|part| {
             format!("Other programs used {:.0} % of the CPUs during `{}`.", part * 100.0, name.text())
         });

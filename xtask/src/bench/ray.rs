@@ -1,14 +1,13 @@
 //! Ray: functions in processes, from Python.
 
-use std::{env, path::PathBuf};
-
 use super::{
     child::{Child, Pipes},
+    peers,
     report::Peer,
 };
 use crate::Error;
 
-const INSTALL: &str = "python3 -m venv $PEERS/ray && $PEERS/ray/bin/pip install ray";
+const INSTALL: &str = "python3 -m venv $PEERS/ray && $PEERS/ray/bin/pip install ray numpy";
 
 /// What a task of Ray does.
 #[derive(Clone, Copy, Debug)]
@@ -29,12 +28,7 @@ pub(super) struct Ray {
 impl Ray {
     /// Starts Ray from `$PEERS/ray`; none if it is not installed.
     pub(super) fn start() -> Result<Option<Self>, Error> {
-        let home = || env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache/crucial-peers"));
-        let Some(peers) = env::var_os("PEERS").map(PathBuf::from).or_else(home) else { return Ok(None) };
-        let python = peers.join("ray/bin/python");
-        if !python.is_file() {
-            return Ok(None);
-        }
+        let Some(python) = peers::python("ray", "ray") else { return Ok(None) };
         let settings = [("RAY_USAGE_STATS_ENABLED", "0".to_owned()), ("PYTHONWARNINGS", "ignore".to_owned())];
         let args = ["-c", include_str!("ray.py")];
         let mut child = Child::start(python.as_os_str(), args, &settings, Pipes::Both)?;
