@@ -3,6 +3,7 @@
 use std::{
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
 };
 
 use crucial_runtime::{
@@ -31,7 +32,7 @@ pub enum Step {
 pub struct Cell<O> {
     info: &'static TypeInfo,
     /// The object's key, or what stands for it in messages.
-    key: Box<str>,
+    key: Arc<str>,
     object: Box<dyn Object>,
     poison: Option<Box<str>>,
     parked: Parked<O>,
@@ -50,7 +51,7 @@ impl<O> fmt::Debug for Cell<O> {
 
 impl<O> Cell<O> {
     /// A cell for `object`, where at most `limit` calls may wait.
-    pub fn new(info: &'static TypeInfo, key: Box<str>, object: Box<dyn Object>, limit: u64) -> Self {
+    pub fn new(info: &'static TypeInfo, key: Arc<str>, object: Box<dyn Object>, limit: u64) -> Self {
         Cell { info, key, object, poison: None, parked: Parked::default(), limit }
     }
 

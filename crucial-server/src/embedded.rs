@@ -18,7 +18,6 @@ use crate::{
     cell::{Answer, Step},
     listener::Listener,
     node::{Local, Node, Origin},
-    workers,
 };
 
 crucial_runtime::support::inventory::submit! { Embedded { open } }
@@ -183,7 +182,7 @@ impl Dso for OwnNode {
         let address = ADDRESS.get_or_init(|| {
             let (node, spin) = (self.node.clone(), self.config.spin);
             run::block_on(async move {
-                let handle = workers::runtime();
+                let handle = run::io();
                 let listener = handle
                     .spawn(async move { Listener::bind(node, "127.0.0.1:0", spin).await })
                     .await

@@ -20,4 +20,4 @@ pub mod node;
 mod parked;
 pub mod runs;
 pub mod session;
-pub mod workers;
+mod workers;

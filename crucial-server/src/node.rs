@@ -80,6 +80,8 @@ impl Hasher for Spread {
 /// An object's place on the node.
 struct Slot {
     info: &'static TypeInfo,
+    /// The object's key, or what stands for it in messages.
+    key: Arc<str>,
     pace: &'static Pace,
     lifetime: Lifetime,
     run: RunId,
@@ -456,7 +458,7 @@ impl Node {
     pub(crate) fn serve(&self, client: &Arc<Client>, body: &[u8], out: &mut Vec<u8>) -> Result<()> {
         let Incoming { head, seq, ack, args } = wire::parse_request(body)?;
         if head.operation == Operation::Withdraw {
-            workers::wait(|| self.withdraw(client, seq));
+            workers::aside(|| self.withdraw(client, seq));
             return Ok(());
         }
         if head.operation == Operation::Attend {
@@ -490,11 +492,12 @@ impl Node {
             Ok(Some((slot, _))) => {
                 let origin = || Origin::Session(client.clone(), seq);
                 let context = self.context();
-                workers::call(slot.pace, head.method, || {
-                    slot.call(head.method, args, context, origin, out, false)
-                })
+                slot.pace.run(head.method, || slot.call(head.method, args, context, origin, out, false))
             }
-            Ok(None) => Step::Done(workers::wait(|| self.administer(&head, client.run, args, out))),
+            Ok(None) if head.operation == Operation::Create => {
+                Step::Done(self.administer(&head, client.run, args, out))
+            }
+            Ok(None) => Step::Done(workers::aside(|| self.administer(&head, client.run, args, out))),
         };
         match step {
             Step::Done(result) => {
@@ -613,10 +616,9 @@ impl Node {
         // The constructor is the user's code: it runs outside every lock. If two callers make the object at once,
         // one of the two results is dropped before anybody has seen it.
         let mut context = self.context();
+        let mut construct = || (info.construct)(create.constructor, create.args, &mut context);
         let made = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            crucial_runtime::run::in_method(|| {
-                (info.construct)(create.constructor, create.args, &mut context)
-            })
+            Pace::of(info).construct(|| crucial_runtime::run::in_method(&mut construct))
         }));
         let object = made.unwrap_or_else(|panic| {
             Err(Error::MethodPanicked {
@@ -630,12 +632,14 @@ impl Node {
                 message: crucial_runtime::function::panic_message(&*panic),
             })
         })?;
+        let key: Arc<str> = key.into();
         let slot = Arc::new(Slot {
             info,
+            key: key.clone(),
             pace: Pace::of(info),
             lifetime: create.lifetime,
             run,
-            cell: RwLock::new(Cell::new(info, key.as_str().into(), object, self.limits.parked)),
+            cell: RwLock::new(Cell::new(info, key.clone(), object, self.limits.parked)),
             queue: Mutex::default(),
             queued: AtomicUsize::new(0),
         });
@@ -731,11 +735,10 @@ impl Slot {
 
     /// An identity is a hash of type and key: that it means this object is checked once, when a handle is made.
     fn check_same(&self, info: &'static TypeInfo, key: &str) -> Result<()> {
-        let name = format!("{} {key}", info.name);
-        let here = self.cell.read().unwrap().name();
-        if here == name {
+        if (self.info.name, &*self.key) == (info.name, key) {
             return Ok(());
         }
+        let (name, here) = (format!("{} {key}", info.name), format!("{} {}", self.info.name, self.key));
         Err(Error::Refused { reason: format!("{name} has the same identity as {here}: choose another key") })
     }
 

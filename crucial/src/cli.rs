@@ -14,7 +14,6 @@ use crucial_server::{
     admin,
     listener::Listener,
     node::{Node, Status},
-    workers,
 };
 
 use crate::entry::{fail, log};
@@ -87,7 +86,12 @@ fn serve(args: &ArgMatches) -> Result<()> {
             ),
         });
     }
-    workers::runtime().block_on(async {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .thread_name("crucial-serve")
+        .enable_all()
+        .build()
+        .map_err(|e| Error::io("starting the async runtime", &e))?;
+    runtime.block_on(async {
         let listener = Listener::bind(Node::new(&config), listen, config.spin).await?;
         let address = listener.address().map_err(|e| Error::io("asking for the address", &e))?;
         say(&format!("serving at {address} (process {}); Ctrl-C stops it", std::process::id()));
