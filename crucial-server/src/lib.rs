@@ -4,11 +4,10 @@
 //!
 //! - [`cell`]: one object with the calls that are parked at its guards,
 //! - [`session`]: which calls of a client were applied, and their answers,
-//! - [`runs`]: which runs are alive.
+//! - [`runs`]: which runs are alive, and [`members`]: which processes take part in them.
 //!
 //! [`node`] puts locks around them, so that many threads call; [`connection`] and [`listener`] join it to sockets,
-//! [`embedded`] to the threads of its own process, [`admin`] to the person who runs it. [`workers`] are the threads
-//! that serve.
+//! [`embedded`] to the threads of its own process, [`admin`] to the person who runs it.
 
 pub mod admin;
 pub mod cell;

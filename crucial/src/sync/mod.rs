@@ -1,7 +1,7 @@
 //! Synchronisation between cloud threads: [`std::sync`] across processes and machines.
 //!
 //! Everything here can be a static, an argument of a cloud function, or a field of another object. Whoever waits costs
-//! no thread on the server, and goes on in the order of arrival. [`Arc`](std::sync::Arc) is std's.
+//! no thread on the server, and goes on in the order of arrival. [`Arc`] is std's.
 //!
 //! # When a process dies
 //!
