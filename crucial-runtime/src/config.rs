@@ -67,7 +67,8 @@ pub struct Config {
     pub spin: Duration,
     /// `connect_timeout`: how long a client tries to reach a server, at first and again. Default: 10 s.
     pub connect_timeout: Duration,
-    /// `lease`: how long a run and its sessions outlive their last connection. Default: 30 s.
+    /// `lease`: how long a run, its sessions, and what a process [holds](crate::holder) outlive their last connection.
+    /// Default: 30 s.
     pub lease: Duration,
     /// `retries`: how often a failed cloud thread is repeated when its attribute does not say. Default: 0.
     pub retries: u32,

@@ -117,13 +117,14 @@ impl Queue {
         } else {
             Err(Error::FunctionCancelled { function: function.name.to_owned() })
         };
-        drop(slot);
         self.aborts().remove(&id);
         if let Some(progress) = &self.progress {
             progress.advance(steps);
         }
         // Nobody waits if the handle was dropped.
         let _ = done.send(result);
+        // After the result: that of whoever gets the slot must not come before it.
+        drop(slot);
         // After a shutdown, the results are there.
         self.state.send_modify(|state| {
             if starts {
