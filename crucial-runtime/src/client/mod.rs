@@ -1,7 +1,7 @@
 //! The data plane's client side: a run's DSO layer on a server.
 //!
 //! Blocking calls are written and read by the calling thread on its own connection (`blocking`); async calls share
-//! a connection (`shared`). Both follow the same rule when a connection breaks (`Remote::greet`): connect again
+//! a few connections (`shared`). Both follow the same rule when a connection breaks (`Remote::greet`): connect again
 //! within [`Config::connect_timeout`], resume the session, send the unanswered requests again.
 
 mod blocking;
@@ -42,8 +42,13 @@ pub enum Part {
 /// The DSO layer of a run, on a server.
 pub struct Remote {
     link: Arc<Link>,
-    shared: OnceLock<shared::Shared>,
+    /// An object's calls all go over the same one, so they keep their order.
+    shared: [OnceLock<shared::Shared>; SHARED],
 }
+
+/// How many connections the async calls of a process share. A server works on the calls of a connection one after the
+/// other, so one would keep it from using more than one CPU.
+const SHARED: usize = 4;
 
 impl fmt::Debug for Remote {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -93,7 +98,7 @@ impl Remote {
         });
         let first = blocking::Connection::open(&link)?;
         link.idle.lock().unwrap().push(first);
-        Ok(Remote { link, shared: OnceLock::new() })
+        Ok(Remote { link, shared: Default::default() })
     }
 }
 
@@ -237,7 +242,8 @@ impl Dso for Remote {
             return Box::pin(std::future::ready(Err(error)));
         }
         let news = self.link.news();
-        self.shared.get_or_init(|| shared::Shared::new(&self.link)).call(request, news)
+        let shared = &self.shared[(request.head.object.0 >> 32) as usize % SHARED];
+        shared.get_or_init(|| shared::Shared::new(&self.link)).call(request, news)
     }
 
     fn addresses(&self) -> Result<Vec<String>> {

@@ -1,14 +1,13 @@
 //! Many clients that call as fast as they can: how many calls a server answers in a second.
 
 use std::{
-    array,
     sync::{Arc, Barrier},
     thread,
     time::{Duration, Instant},
 };
 
 use ::redis::{Cmd, ConnectionLike, Value, aio::MultiplexedConnection};
-use crucial::{Call, Config, run::Run};
+use crucial::{Call, run::Run};
 use tokio::runtime::{Builder, Runtime};
 
 use super::{
@@ -28,7 +27,7 @@ const ROUNDS: u32 = 5;
 const TURN: Duration = Duration::from_secs(2);
 /// How many multiplications make a call complex.
 const COMPLEX: u32 = 10_000;
-/// How many connections the async clients share; of Redis's, the better count is shown.
+/// How many connections Redis's async clients share; the better count is shown.
 const SHARED: [usize; 2] = [1, 4];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,37 +114,34 @@ fn threads(
 /// 200 async callers over a few connections.
 fn tasks(effort: Effort, ours: &Ours, redis: Option<&Redis>, figures: &mut Vec<Figure>) -> Result<(), Error> {
     let runtime = Builder::new_multi_thread().enable_all().build()?;
-    let mut contestants = Vec::new();
+    let ours = OurTasks::of(ours);
+    let mut peers = Vec::new();
     for count in SHARED {
-        let redis = redis.map(|redis| runtime.block_on(RedisTasks::connect(redis, count))).transpose()?;
-        contestants.push((count, OurTasks::connect(ours, count)?, redis));
+        let connected = redis.map(|redis| runtime.block_on(RedisTasks::connect(redis, count))).transpose()?;
+        peers.extend(connected.map(|connected| (count, connected)));
     }
     let (rounds, turn) = (effort.rounds(ROUNDS), turn(effort));
     for operation in Operation::ALL {
-        let mut our_rates: [Vec<f64>; SHARED.len()] = Default::default();
+        let mut our_rates = Vec::new();
         let mut their_rates: [Vec<f64>; SHARED.len()] = Default::default();
         for round in 1..=rounds {
             eprintln!("throughput, tasks, {}: round {round} of {rounds}", operation.name());
-            for (i, (_, ours, redis)) in contestants.iter().enumerate() {
-                our_rates[i].push(ours.turn(&runtime, operation, turn)?);
-                if let Some(redis) = redis {
-                    their_rates[i].push(redis.turn(&runtime, operation, turn)?);
-                }
+            our_rates.push(ours.turn(&runtime, operation, turn)?);
+            for ((_, redis), rates) in peers.iter().zip(&mut their_rates) {
+                rates.push(redis.turn(&runtime, operation, turn)?);
             }
         }
-        let theirs: [(f64, usize); SHARED.len()] = array::from_fn(|i| (median(&their_rates[i]), SHARED[i]));
-        let (theirs, on) = theirs.into_iter().max_by(|a, b| a.0.total_cmp(&b.0)).unwrap_or_default();
-        for ((count, ..), rates) in contestants.iter().zip(&our_rates) {
-            figures.push(Figure {
-                bench: "throughput",
-                case: format!("{}, {CLIENTS} tasks on {count}", operation.name()),
-                unit: Unit::PerSecond,
-                ours: median(rates),
-                peer: redis::peer(redis, &format!(", on {on}"), theirs),
-                rounds,
-                goal: operation.goal(),
-            });
-        }
+        let theirs = peers.iter().zip(&their_rates).map(|((count, _), rates)| (median(rates), *count));
+        let (theirs, on) = theirs.max_by(|a, b| a.0.total_cmp(&b.0)).unwrap_or_default();
+        figures.push(Figure {
+            bench: "throughput",
+            case: format!("{}, {CLIENTS} tasks", operation.name()),
+            unit: Unit::PerSecond,
+            ours: median(&our_rates),
+            peer: redis::peer(redis, &format!(", on {on}"), theirs),
+            rounds,
+            goal: operation.goal(),
+        });
     }
     Ok(())
 }
@@ -243,27 +239,21 @@ impl Ours {
 /// Members of our run. Each has a connection that its tasks share, as a process has.
 #[derive(Debug)]
 struct OurTasks {
-    members: Vec<Arc<Run>>,
+    run: Arc<Run>,
     blocks: Arc<Vec<Block>>,
     numbers: Arc<Vec<Number>>,
 }
 
 impl OurTasks {
-    fn connect(ours: &Ours, count: usize) -> Result<Self, Error> {
-        let first = ours.server.run();
-        let mut members = vec![first.clone()];
-        while members.len() < count {
-            let config = Config::clone(first.config());
-            let servers = config.servers.clone();
-            members.push(Run::join(config, first.id(), &servers)?);
-        }
-        Ok(OurTasks { members, blocks: ours.blocks.clone(), numbers: ours.numbers.clone() })
+    fn of(ours: &Ours) -> Self {
+        let run = ours.server.run().clone();
+        OurTasks { run, blocks: ours.blocks.clone(), numbers: ours.numbers.clone() }
     }
 
     fn turn(&self, runtime: &Runtime, operation: Operation, time: Duration) -> Result<f64, Error> {
         let payload: Arc<[u8]> = vec![b'x'; SIZE].into();
         in_tasks(runtime, time, |i, gate| {
-            let member = self.members[i % self.members.len()].clone();
+            let member = self.run.clone();
             let (blocks, numbers, payload) = (self.blocks.clone(), self.numbers.clone(), payload.clone());
             async move {
                 let (mut random, mut calls) = (Random::new(i), 0);
