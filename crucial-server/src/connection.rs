@@ -42,7 +42,7 @@ const KEPT: usize = 1 << 20;
 /// and in the order in which they came.
 struct Outbox {
     stream: TcpStream,
-    pending: Mutex<Vec<u8>>,
+    pending: Mutex<Pending>,
     /// Answers for a session that is resumed come after the greeting. Set under the lock.
     greeted: AtomicBool,
     filled: Notify,
@@ -50,9 +50,35 @@ struct Outbox {
     closed: AtomicBool,
 }
 
+/// Frames that are to be written. They stay until the last of them is: to move the rest up whenever the socket takes
+/// some would take long for a large answer.
+#[derive(Default)]
+struct Pending {
+    frames: Vec<u8>,
+    /// How many bytes of the frames are written; fewer than there are, unless there are none.
+    written: usize,
+}
+
+impl Pending {
+    fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+    }
+
+    fn wrote(&mut self, bytes: usize) {
+        self.written += bytes;
+        if self.written == self.frames.len() {
+            self.written = 0;
+            self.frames.clear();
+            if self.frames.capacity() > KEPT {
+                self.frames = Vec::new();
+            }
+        }
+    }
+}
+
 impl Link for Outbox {
     fn push(&self, frame: &[u8]) {
-        self.pending.lock().unwrap().extend_from_slice(frame);
+        self.pending.lock().unwrap().frames.extend_from_slice(frame);
     }
 
     fn flush(&self) {
@@ -84,8 +110,8 @@ impl Outbox {
     async fn greet(&self, mut greeting: Vec<u8>) -> io::Result<()> {
         {
             let mut pending = self.pending.lock().unwrap();
-            greeting.append(&mut pending);
-            *pending = greeting;
+            greeting.append(&mut pending.frames);
+            pending.frames = greeting;
             self.greeted.store(true, Ordering::Relaxed);
         }
         self.write(&mut Vec::new()).await
@@ -96,33 +122,25 @@ impl Outbox {
     }
 
     /// Writes what the socket takes without waiting.
-    fn write_some(&self, frames: &mut Vec<u8>) -> io::Result<()> {
-        let mut written = 0;
-        let result = loop {
-            if written == frames.len() {
-                break Ok(());
+    fn write_some(&self, pending: &mut Pending) -> io::Result<()> {
+        while !pending.is_empty() {
+            match self.stream.try_write(&pending.frames[pending.written..]) {
+                Ok(bytes) => pending.wrote(bytes),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
             }
-            match self.stream.try_write(&frames[written..]) {
-                Ok(more) => written += more,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break Ok(()),
-                Err(error) => break Err(error),
-            }
-        };
-        frames.drain(..written);
-        if frames.is_empty() && frames.capacity() > KEPT {
-            *frames = Vec::new();
         }
-        result
+        Ok(())
     }
 
-    /// Writes these frames after those that are pending, and waits until all are written.
+    /// Writes these frames after those that are pending, and waits until all are written. Takes them out of `frames`.
     async fn write(&self, frames: &mut Vec<u8>) -> io::Result<()> {
         {
             let mut pending = self.pending.lock().unwrap();
             if pending.is_empty() {
-                std::mem::swap(&mut *pending, frames);
+                std::mem::swap(&mut pending.frames, frames);
             } else {
-                pending.append(frames);
+                pending.frames.append(frames);
             }
         }
         loop {
@@ -291,7 +309,6 @@ impl<'a> Connection<'a> {
             }
             if !self.output.is_empty() || self.outbox.is_pending() {
                 self.outbox.write(&mut self.output).await?;
-                self.output.clear();
             }
             match self.receive().await? {
                 Received::Bytes(0) => return Ok(()),
