@@ -4,7 +4,7 @@
 //!
 //! - [`cell`]: one object with the calls that are parked at its guards,
 //! - [`session`]: which calls of a client were applied, and their answers,
-//! - [`runs`]: which runs are alive, and [`members`]: which processes take part in them.
+//! - [`leases`]: which runs are alive, and [`members`]: which processes take part in them.
 //!
 //! [`node`] puts locks around them, so that many threads call; [`connection`] and [`listener`] join it to sockets,
 //! [`embedded`] to the threads of its own process, [`admin`] to the person who runs it.
@@ -13,10 +13,10 @@ pub mod admin;
 pub mod cell;
 pub mod connection;
 pub mod embedded;
+pub mod leases;
 pub mod listener;
 pub mod members;
 pub mod node;
 mod parked;
-pub mod runs;
 pub mod session;
 mod workers;

@@ -7,6 +7,8 @@ use std::{
 
 use crucial_runtime::id::{MemberId, RunId, ThreadId};
 
+use crate::leases::Leases;
+
 /// The processes that a node knows, each with a lease.
 ///
 /// Invariant: a process is said to be lost once: when it had no connection for the length of the lease, when its run
@@ -14,8 +16,7 @@ use crucial_runtime::id::{MemberId, RunId, ThreadId};
 /// new: its old connections are closed, and a new one makes it a new member.
 #[derive(Debug)]
 pub struct Members {
-    lease: Duration,
-    present: HashMap<MemberId, Member>,
+    present: Leases<MemberId, Member>,
     /// Which process runs a cloud thread, as that process said.
     threads: HashMap<ThreadId, MemberId>,
 }
@@ -23,8 +24,6 @@ pub struct Members {
 #[derive(Debug)]
 struct Member {
     run: RunId,
-    connections: usize,
-    last_seen: Instant,
     thread: Option<ThreadId>,
 }
 
@@ -32,26 +31,23 @@ impl Members {
     /// No processes yet; each outlives its last connection by `lease`.
     #[must_use]
     pub fn new(lease: Duration) -> Self {
-        Members { lease, present: HashMap::new(), threads: HashMap::new() }
+        Members { present: Leases::new(lease), threads: HashMap::new() }
     }
 
     /// A connection of the process opens.
     pub fn attach(&mut self, member: MemberId, run: RunId, now: Instant) {
-        let new = Member { run, connections: 0, last_seen: now, thread: None };
-        self.present.entry(member).or_insert(new).connections += 1;
+        self.present.start(member, Member { run, thread: None }, now);
+        self.present.attach(member);
     }
 
     /// A connection of the process closes.
     pub fn detach(&mut self, member: MemberId, now: Instant) {
-        if let Some(member) = self.present.get_mut(&member) {
-            member.connections = member.connections.saturating_sub(1);
-            member.last_seen = now;
-        }
+        self.present.detach(member, now);
     }
 
     /// The process runs this cloud thread from now on, and no longer the one before.
     pub fn attend(&mut self, id: MemberId, thread: ThreadId) {
-        if let Some(member) = self.present.get_mut(&id) {
+        if let Some(member) = self.present.get_mut(id) {
             let before = member.thread.replace(thread);
             self.threads.insert(thread, id);
             if let Some(before) = before
@@ -65,37 +61,33 @@ impl Members {
 
     /// The process that ran this cloud thread has died. Returns it, if it was still there.
     pub fn report_lost(&mut self, thread: ThreadId) -> Option<MemberId> {
-        let member = *self.threads.get(&thread)?;
-        self.remove(member);
+        let member = self.threads.remove(&thread)?;
+        self.present.end(member);
         Some(member)
     }
 
     /// The processes of a run that has ended.
     pub fn end(&mut self, run: RunId) -> Vec<MemberId> {
-        self.remove_if(|member| member.run == run)
+        let gone = self.present.end_if(|member| member.run == run);
+        self.forget(gone)
     }
 
     /// The processes whose lease is over.
     pub fn expire(&mut self, now: Instant) -> Vec<MemberId> {
-        let lease = self.lease;
-        self.remove_if(|member| member.connections == 0 && now.duration_since(member.last_seen) >= lease)
+        let gone = self.present.expire(now);
+        self.forget(gone)
     }
 
-    fn remove_if(&mut self, over: impl Fn(&Member) -> bool) -> Vec<MemberId> {
-        let gone: Vec<_> =
-            self.present.iter().filter(|(_, member)| over(member)).map(|(id, _)| *id).collect();
-        for id in &gone {
-            self.remove(*id);
-        }
-        gone
-    }
-
-    fn remove(&mut self, id: MemberId) {
-        if let Some(thread) = self.present.remove(&id).and_then(|member| member.thread)
-            && self.threads.get(&thread) == Some(&id)
-        {
-            self.threads.remove(&thread);
-        }
+    fn forget(&mut self, gone: Vec<(MemberId, Member)>) -> Vec<MemberId> {
+        let forget = |(id, member): (MemberId, Member)| {
+            if let Some(thread) = member.thread
+                && self.threads.get(&thread) == Some(&id)
+            {
+                self.threads.remove(&thread);
+            }
+            id
+        };
+        gone.into_iter().map(forget).collect()
     }
 }
 

@@ -26,8 +26,8 @@ use crucial_runtime::{
 
 use crate::{
     cell::{Answer, Cell, Step},
+    leases::Leases,
     members::Members,
-    runs::Runs,
     session::{Begin, Session},
     workers::{self, Pace},
 };
@@ -44,7 +44,8 @@ pub struct Node {
     started: Instant,
     partitions: Box<[Partition]>,
     objects: AtomicU64,
-    runs: Mutex<Runs>,
+    /// A run that has ended does not come back, so that nobody meets fresh objects where there was state.
+    runs: Mutex<Leases<RunId>>,
     members: Mutex<Members>,
     sessions: Mutex<HashMap<SessionId, Arc<Client>>>,
     seed: AtomicU64,
@@ -234,7 +235,7 @@ impl Node {
             started: Instant::now(),
             partitions: (0..PARTITIONS).map(|_| Partition::default()).collect(),
             objects: AtomicU64::new(0),
-            runs: Mutex::new(Runs::new(config.lease)),
+            runs: Mutex::new(Leases::new(config.lease)),
             members: Mutex::new(Members::new(config.lease)),
             sessions: Mutex::default(),
             seed: AtomicU64::new(incarnation as u64),
@@ -270,7 +271,7 @@ impl Node {
     pub(crate) fn start_run(&self, run: RunId, member: MemberId) {
         let now = Instant::now();
         let mut runs = self.runs.lock().unwrap();
-        runs.start(run, now);
+        runs.start(run, (), now);
         runs.attach(run);
         self.members.lock().unwrap().attach(member, run, now);
     }
@@ -296,7 +297,7 @@ impl Node {
         }
         let mut runs = self.runs.lock().unwrap();
         if hello.starts_run {
-            runs.start(hello.run, Instant::now());
+            runs.start(hello.run, (), Instant::now());
         }
         if !runs.attach(hello.run) {
             return Err(lost("the run has ended, or had no connection for longer than its lease"));
@@ -347,7 +348,7 @@ impl Node {
     pub fn expire(&self) {
         let now = Instant::now();
         let over = self.runs.lock().unwrap().expire(now);
-        for run in over {
+        for (run, ()) in over {
             tracing::info!(%run, "the lease of a run is over");
             self.drop_run(run);
         }
@@ -369,7 +370,7 @@ impl Node {
 
     /// Ends a run and its ephemeral objects.
     pub(crate) fn end_run(&self, run: RunId) {
-        if self.runs.lock().unwrap().end(run) {
+        if self.runs.lock().unwrap().end(run).is_some() {
             self.drop_run(run);
         }
     }
