@@ -60,7 +60,7 @@ impl Lost {
         self.members.binary_search(&holder.0).is_ok()
     }
 
-    /// Which they are.
+    /// Which they are, in their order.
     #[must_use]
     pub fn members(&self) -> &[MemberId] {
         &self.members

@@ -353,17 +353,9 @@ impl Node {
             self.drop_run(run);
         }
         let lost = self.members.lock().unwrap().expire(now);
-        self.lose(lost);
-        let lease = self.lease;
-        let mut gone = Vec::new();
-        self.sessions.lock().unwrap().retain(|_, client| {
-            let keep = client.lock().lost.is_none_or(|lost| now.duration_since(lost) < lease);
-            if !keep {
-                gone.push(client.clone());
-            }
-            keep
-        });
-        for client in gone {
+        self.lose(&Lost::new(lost));
+        let over = |lost: Instant| now.duration_since(lost) >= self.lease;
+        for client in self.take_sessions(|client| client.lock().lost.is_some_and(over)) {
             self.drop_session(&client);
         }
     }
@@ -392,8 +384,14 @@ impl Node {
         }
         // What they hold of persistent objects, others wait for.
         let members = self.members.lock().unwrap().end(run);
-        self.take_back(members);
+        self.take_back(&Lost::new(members));
         self.sessions.lock().unwrap().retain(|_, client| client.run != run || client.lock().link.is_some());
+    }
+
+    /// Takes out the sessions that are over.
+    fn take_sessions(&self, over: impl Fn(&Client) -> bool) -> Vec<Arc<Client>> {
+        let mut sessions = self.sessions.lock().unwrap();
+        sessions.extract_if(|_, client| over(client)).map(|(_, client)| client).collect()
     }
 
     /// A client that is gone does not take what its parked calls wait for.
@@ -409,19 +407,11 @@ impl Node {
 
     /// Ends the part of lost processes. What they asked for is withdrawn before what they held is taken back: else it
     /// could be given to another of them.
-    fn lose(&self, members: Vec<MemberId>) {
-        if members.is_empty() {
+    fn lose(&self, lost: &Lost) {
+        if lost.members().is_empty() {
             return;
         }
-        let mut gone = Vec::new();
-        self.sessions.lock().unwrap().retain(|_, client| {
-            let lost = members.contains(&client.member);
-            if lost {
-                gone.push(client.clone());
-            }
-            !lost
-        });
-        for client in gone {
+        for client in self.take_sessions(|client| lost.members().binary_search(&client.member).is_ok()) {
             let mut state = client.lock();
             state.session.close();
             let link = state.link.take();
@@ -431,17 +421,17 @@ impl Node {
                 link.close();
             }
         }
-        self.take_back(members);
+        self.take_back(lost);
     }
 
     /// Tells the objects that these processes are lost.
-    fn take_back(&self, members: Vec<MemberId>) {
-        if members.is_empty() {
+    fn take_back(&self, lost: &Lost) {
+        if lost.members().is_empty() {
             return;
         }
-        tracing::debug!(?members, "processes are lost");
+        tracing::debug!(?lost, "processes are lost");
         let mut args = Vec::new();
-        codec::encode("lost holders", &(Lost::new(members),), &mut args).expect("numbers can be encoded");
+        codec::encode("lost holders", &(lost,), &mut args).expect("numbers can be encoded");
         for partition in &self.partitions {
             let slots: Vec<_> = {
                 let objects = partition.objects.read().unwrap();
@@ -568,7 +558,7 @@ impl Node {
             }
             Operation::Lost => {
                 let lost = self.members.lock().unwrap().report_lost(ThreadId(head.object.0));
-                self.lose(lost.into_iter().collect());
+                self.lose(&Lost::new(lost.into_iter().collect()));
                 Ok(())
             }
             Operation::Call | Operation::Withdraw | Operation::Attend => {
@@ -614,12 +604,13 @@ impl Node {
                 setting: "limit_objects".to_owned(),
             });
         }
+        let pace = Pace::of(info);
         // The constructor is the user's code: it runs outside every lock. If two callers make the object at once,
         // one of the two results is dropped before anybody has seen it.
         let mut context = self.context();
         let mut construct = || (info.construct)(create.constructor, create.args, &mut context);
         let made = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            Pace::of(info).construct(|| crucial_runtime::run::in_method(&mut construct))
+            pace.construct(|| crucial_runtime::run::in_method(&mut construct))
         }));
         let object = made.unwrap_or_else(|panic| {
             Err(Error::MethodPanicked {
@@ -637,7 +628,7 @@ impl Node {
         let slot = Arc::new(Slot {
             info,
             key: key.clone(),
-            pace: Pace::of(info),
+            pace,
             lifetime: create.lifetime,
             run,
             cell: RwLock::new(Cell::new(info, key.clone(), object, self.limits.parked)),
