@@ -179,20 +179,29 @@ impl OwnedRequest {
             name: CallName { type_name: self.type_name, object: &self.object, method: self.method },
         }
     }
-}
 
-impl OwnedRequest {
     /// Says that the process which ran this cloud thread has died.
     #[must_use]
     pub fn lost(thread: ThreadId) -> Self {
+        OwnedRequest::of_run(Operation::Lost, ObjectId(thread.0), "lost")
+    }
+
+    /// Says that the run is over.
+    #[must_use]
+    pub fn end_run() -> Self {
+        OwnedRequest::of_run(Operation::EndRun, ObjectId(0), "end")
+    }
+
+    /// What concerns no object, but the run.
+    fn of_run(operation: Operation, object: ObjectId, method: &'static str) -> Self {
         OwnedRequest {
-            head: Head { operation: Operation::Lost, object: ObjectId(thread.0), tag: 0, method: 0 },
+            head: Head { operation, object, tag: 0, method: 0 },
             buffer: vec![0; HEADROOM],
             timeout: None,
             repeatable: true,
             type_name: "run",
             object: ObjectRef::anonymous(),
-            method: "lost",
+            method,
         }
     }
 }

@@ -12,10 +12,9 @@ use rustix::net::{RecvFlags, recv};
 
 use super::{Link, Spin};
 use crate::{
-    dso::{CallName, HEADROOM, Head, Request},
+    dso::{CallName, Head, Request},
     error::{Error, Result},
     id::{self, SessionId},
-    reference::ObjectRef,
     wire,
 };
 
@@ -75,14 +74,6 @@ pub(super) fn call(link: &Arc<Link>, request: Request<'_>, decode: &mut dyn FnMu
         connection.give_back();
     }
     result
-}
-
-/// Tells the server that the run is over.
-pub(super) fn end_run(link: &Arc<Link>, head: &Head) -> Result<()> {
-    let object = ObjectRef::anonymous();
-    let name = CallName { type_name: "run", object: &object, method: "end" };
-    let buffer = &mut vec![0; HEADROOM];
-    call(link, Request { head: *head, buffer, timeout: None, repeatable: true, name }, &mut |_| ())
 }
 
 /// The room that a read gets.

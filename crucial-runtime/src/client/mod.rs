@@ -24,9 +24,9 @@ pub use spin::Spin;
 use crate::{
     codec,
     config::Config,
-    dso::{BoxFuture, Dso, Head, Operation, OwnedRequest, Request},
+    dso::{BoxFuture, Dso, OwnedRequest, Request},
     error::{Error, Result},
-    id::{MemberId, ObjectId, RunId, SessionId, ThreadId},
+    id::{MemberId, RunId, SessionId, ThreadId},
     wire::{self, Hello, Plane, REQUEST_HEADER, Welcome},
 };
 
@@ -260,7 +260,6 @@ impl Dso for Remote {
             return;
         }
         // If the server can't be reached now, the run's lease ends it.
-        let head = Head { operation: Operation::EndRun, object: ObjectId(0), tag: 0, method: 0 };
-        let _ = blocking::end_run(&self.link, &head);
+        let _ = self.call(OwnedRequest::end_run().borrow(), &mut |_| ());
     }
 }
