@@ -2,6 +2,9 @@
 //! and threads are.
 
 use std::{
+    ffi::OsStr,
+    os::unix::ffi::OsStrExt,
+    path::PathBuf,
     sync::TryLockError,
     time::{Duration, Instant},
 };
@@ -238,6 +241,26 @@ fn a_writer_becomes_a_reader_before_anybody_writes() {
     drop(reader);
     other.within("nobody has the lock");
     assert_eq!(*lock.read().unwrap(), 2);
+}
+
+#[test(modes(embedded, processes, server))]
+fn a_value_that_cannot_be_written_leaves_the_lock_free_and_poisoned() {
+    // serde takes no path that is not UTF-8.
+    let unwritable = || OsStr::from_bytes(&[0xff]).into();
+    let lock = RwLock::new(PathBuf::from("old"));
+    let mut writer = lock.write().unwrap();
+    *writer = unwritable();
+    panic_of(|| RwLockWriteGuard::downgrade(writer));
+    let mut writer = match lock.try_write() {
+        Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+        other => panic!("{other:?}"),
+    };
+    lock.clear_poison();
+    *writer = unwritable();
+    assert_says(&panic_of(|| drop(writer)), &["can't be written"]);
+    assert!(lock.is_poisoned());
+    lock.clear_poison();
+    assert_eq!(**lock.try_read().unwrap(), *"old");
 }
 
 #[cloud_fn]

@@ -194,13 +194,12 @@ pub(super) struct Held<'a, T: Serialize> {
     lock: &'a RawLock,
     /// What it is called in messages.
     what: &'static str,
-    value: T,
+    /// None when the lock was given up already.
+    value: Option<T>,
     token: u64,
     changed: bool,
     /// Whether the thread was panicking when it got the lock: then that panic is not about this value.
     panicking: bool,
-    /// It was given up already.
-    over: bool,
     /// A lock is given back by the thread that took it, as in std.
     stays_here: PhantomData<std::sync::MutexGuard<'static, ()>>,
 }
@@ -211,47 +210,47 @@ impl<'a, T: Serialize + DeserializeOwned> Held<'a, T> {
         Held {
             lock,
             what,
-            value: locked.value.to(),
+            value: Some(locked.value.to()),
             token: locked.token,
             changed: false,
             panicking: thread::panicking(),
-            over: false,
             stays_here: PhantomData,
         }
+    }
+}
+
+const KEPT: &str = "who gives up the lock keeps no guard";
+
+impl<T: Serialize> Held<'_, T> {
+    pub(super) fn get(&self) -> &T {
+        self.value.as_ref().expect(KEPT)
+    }
+
+    pub(super) fn get_mut(&mut self) -> &mut T {
+        self.changed = true;
+        self.value.as_mut().expect(KEPT)
     }
 
     /// Writes the value and keeps others only from writing. Returns the reader's token, and the value.
     #[track_caller]
     pub(super) fn downgrade(mut self) -> (u64, T) {
-        self.over = true;
-        let value = Blob::of(&self.value);
-        let copy = value.to();
-        match self.lock.downgrade(self.token, self.changed.then_some(value)) {
+        let written = self.changed.then(|| Blob::of(self.get()));
+        let value = self.value.take().expect(KEPT);
+        match self.lock.downgrade(self.token, written) {
             Ok(true) => {}
             Ok(false) => fail(&self.lost()),
             Err(error) => fail(&format!("{} could not be downgraded: {error}", self.name())),
         }
-        (self.token, copy)
-    }
-}
-
-impl<T: Serialize> Held<'_, T> {
-    pub(super) fn get(&self) -> &T {
-        &self.value
-    }
-
-    pub(super) fn get_mut(&mut self) -> &mut T {
-        self.changed = true;
-        &mut self.value
+        (self.token, value)
     }
 
     /// Gives the value to a condition, which gets a `&mut` as in std. Whether it writes can be found out only by
     /// comparing.
     pub(super) fn test(&mut self, condition: impl FnOnce(&mut T) -> bool) -> bool {
-        let before = (!self.changed).then(|| Blob::try_of(&self.value).ok());
-        let holds = condition(&mut self.value);
+        let before = (!self.changed).then(|| Blob::try_of(self.get()).ok());
+        let holds = condition(self.value.as_mut().expect(KEPT));
         if let Some(before) = before {
-            self.changed = before != Blob::try_of(&self.value).ok();
+            self.changed = before != Blob::try_of(self.get()).ok();
         }
         holds
     }
@@ -271,10 +270,8 @@ impl<T: Serialize> Held<'_, T> {
 
 impl<T: Serialize> Drop for Held<'_, T> {
     fn drop(&mut self) {
-        if self.over {
-            return;
-        }
-        let value = self.changed.then(|| Blob::try_of(&self.value)).transpose();
+        let Some(value) = &self.value else { return };
+        let value = self.changed.then(|| Blob::try_of(value)).transpose();
         let poison = value.is_err() || !self.panicking && thread::panicking();
         let (value, unsound) = value.map_or_else(|error| (None, Some(error)), |value| (value, None));
         match (self.lock.unlock(self.token, value, poison), unsound) {
