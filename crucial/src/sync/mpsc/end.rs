@@ -21,7 +21,8 @@ impl Counted {
         Counted { raw, end, token }
     }
 
-    fn travel(&self) -> Result<(RawChannel, u64)> {
+    /// Counts the end that is on its way. Returns its token.
+    fn travel(&self) -> Result<u64> {
         let token = self.raw.remote().add(self.end, Holder::current()?).wait()?;
         transit::at_task_end({
             let removal = self.raw.remote().remove(self.end, token);
@@ -29,23 +30,25 @@ impl Counted {
                 let _ = removal.await;
             }
         });
-        Ok((self.raw.clone(), token))
+        Ok(token)
     }
 
     fn arrive(raw: RawChannel, end: End, token: u64) -> Result<Self> {
         let token = raw.remote().adopt(end, token, Holder::current()?).wait()?;
         Ok(Counted { raw, end, token })
     }
+}
 
-    pub(super) fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.travel().map_err(ser::Error::custom)?.serialize(serializer)
+impl Serialize for Counted {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let token = self.travel().map_err(ser::Error::custom)?;
+        (&self.raw, self.end, token).serialize(serializer)
     }
+}
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-        end: End,
-    ) -> Result<Self, D::Error> {
-        let (raw, token) = Deserialize::deserialize(deserializer)?;
+impl<'de> Deserialize<'de> for Counted {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let (raw, end, token) = Deserialize::deserialize(deserializer)?;
         Counted::arrive(raw, end, token).map_err(de::Error::custom)
     }
 }

@@ -41,7 +41,7 @@ use std::{
 
 pub use std::sync::mpsc::{RecvError, RecvTimeoutError, SendError, TryRecvError, TrySendError};
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, Serializer, de::DeserializeOwned};
 
 use self::{
     end::Counted,
@@ -88,6 +88,8 @@ pub fn sync_channel<T>(bound: usize) -> (SyncSender<T>, Receiver<T>) {
 }
 
 /// The sending end of a [`channel`]. Follows [`std::sync::mpsc::Sender`].
+#[derive(Serialize, Deserialize)]
+#[serde(bound = "")]
 pub struct Sender<T> {
     end: Counted,
     types: PhantomData<fn(T)>,
@@ -105,6 +107,8 @@ impl<T: Serialize> Sender<T> {
 }
 
 /// The sending end of a [`sync_channel`]. Follows [`std::sync::mpsc::SyncSender`].
+#[derive(Serialize, Deserialize)]
+#[serde(bound = "")]
 pub struct SyncSender<T> {
     end: Counted,
     bound: usize,
@@ -140,19 +144,25 @@ impl<T: Serialize> SyncSender<T> {
 }
 
 /// The receiving end of a channel. Follows [`std::sync::mpsc::Receiver`].
+#[derive(Serialize, Deserialize)]
+#[serde(bound = "")]
 pub struct Receiver<T> {
     end: Counted,
     batch: Batch,
     /// Messages that came with an earlier one. They go where the receiver goes.
+    #[serde(serialize_with = "take_along")]
     fetched: Mutex<VecDeque<Blob>>,
     types: PhantomData<fn() -> T>,
 }
 
-impl<T> Receiver<T> {
-    fn buffer(&self) -> MutexGuard<'_, VecDeque<Blob>> {
-        // Nothing panics while it is locked.
-        self.fetched.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock(fetched: &Mutex<VecDeque<Blob>>) -> MutexGuard<'_, VecDeque<Blob>> {
+    // Nothing panics while it is locked.
+    fetched.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn take_along<S: Serializer>(fetched: &Mutex<VecDeque<Blob>>, serializer: S) -> Result<S::Ok, S::Error> {
+    let fetched = std::mem::take(&mut *lock(fetched));
+    fetched.serialize(serializer)
 }
 
 impl<T: DeserializeOwned> Receiver<T> {
@@ -161,13 +171,13 @@ impl<T: DeserializeOwned> Receiver<T> {
     fn first(&self, messages: Vec<Blob>) -> Option<T> {
         let mut messages = messages.into_iter();
         let first = messages.next()?;
-        self.buffer().extend(messages);
+        lock(&self.fetched).extend(messages);
         Some(first.to())
     }
 
     #[track_caller]
     fn fetched(&self) -> Option<T> {
-        let message = self.buffer().pop_front()?;
+        let message = lock(&self.fetched).pop_front()?;
         Some(message.to())
     }
 
@@ -317,64 +327,5 @@ impl<T> fmt::Debug for SyncSender<T> {
 impl<T> fmt::Debug for Receiver<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Receiver").finish_non_exhaustive()
-    }
-}
-
-/// An end on its way.
-struct Travelling<'a>(&'a Counted);
-
-impl Serialize for Travelling<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.0.serialize(serializer)
-    }
-}
-
-struct Arrived<const RECEIVER: bool>(Counted);
-
-impl<'de, const RECEIVER: bool> Deserialize<'de> for Arrived<RECEIVER> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let end = if RECEIVER { End::Receiver } else { End::Sender };
-        Counted::deserialize(deserializer, end).map(Arrived)
-    }
-}
-
-impl<T> Serialize for Sender<T> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        Travelling(&self.end).serialize(serializer)
-    }
-}
-
-impl<'de, T> Deserialize<'de> for Sender<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let Arrived::<false>(end) = Deserialize::deserialize(deserializer)?;
-        Ok(Sender { end, types: PhantomData })
-    }
-}
-
-impl<T> Serialize for SyncSender<T> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        (Travelling(&self.end), self.bound).serialize(serializer)
-    }
-}
-
-impl<'de, T> Deserialize<'de> for SyncSender<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let (Arrived::<false>(end), bound) = Deserialize::deserialize(deserializer)?;
-        Ok(SyncSender { end, bound, types: PhantomData })
-    }
-}
-
-impl<T> Serialize for Receiver<T> {
-    /// The messages that this end has fetched go along.
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let fetched = std::mem::take(&mut *self.buffer());
-        (Travelling(&self.end), self.batch, fetched).serialize(serializer)
-    }
-}
-
-impl<'de, T> Deserialize<'de> for Receiver<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let (Arrived::<true>(end), batch, fetched) = Deserialize::deserialize(deserializer)?;
-        Ok(Receiver { end, batch, fetched: Mutex::new(fetched), types: PhantomData })
     }
 }
