@@ -13,6 +13,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crucial::{BackendKind, run::Run};
+
 /// The path of the test program, in an integration test.
 #[macro_export]
 macro_rules! app {
@@ -23,6 +25,14 @@ macro_rules! app {
 
 /// Longer than anything takes that works, on a machine that is busy with other things.
 pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Whether the cloud threads of this run are processes.
+///
+/// # Panics
+/// If there is no run.
+pub fn in_processes() -> bool {
+    Run::current().unwrap().config().backend == BackendKind::Processes
+}
 
 /// Looks again and again until `holds` does.
 ///
@@ -54,10 +64,10 @@ pub struct Begun<T> {
 
 /// Starts something on a thread of its own, in the current run if there is one.
 pub fn begin<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> Begun<T> {
-    let run = crucial::run::Run::current().ok();
+    let run = Run::current().ok();
     let (done, result) = mpsc::channel();
     thread::spawn(move || {
-        let _entered = run.as_ref().map(crucial::run::Run::enter);
+        let _entered = run.as_ref().map(Run::enter);
         // Nobody listens if the test has failed.
         let _ = done.send(std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)));
     });

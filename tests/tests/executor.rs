@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crucial::{
-    BackendKind, Error, cloud_fn,
+    Error, cloud_fn,
     executor::Executor,
     run::Run,
     sync::{
@@ -13,15 +13,11 @@ use crucial::{
     test, thread,
 };
 use tests::{
-    assert_says, begin, eventually,
+    assert_says, begin, eventually, in_processes,
     objects::{Journal, Tally},
     panic_of,
     server::OwnRun,
 };
-
-fn in_processes() -> bool {
-    Run::current().unwrap().config().backend == BackendKind::Processes
-}
 
 fn executor(concurrency: usize) -> Executor {
     Executor::builder().concurrency(concurrency).build().unwrap()

@@ -3,9 +3,8 @@
 use std::{cell::Cell, collections::BTreeSet, time::Duration};
 
 use crucial::{
-    BackendKind, Error, cloud_fn,
+    Error, cloud_fn,
     iter::IntoCloudIterator,
-    run::Run,
     sync::{
         Barrier, Semaphore,
         atomic::{AtomicU64, Ordering::SeqCst},
@@ -14,11 +13,7 @@ use crucial::{
     thread::{self, ThreadId},
 };
 use serde::{Deserialize, Serialize};
-use tests::{assert_says, eventually, objects::Journal, objects::Tally, panic_of};
-
-fn in_processes() -> bool {
-    Run::current().unwrap().config().backend == BackendKind::Processes
-}
+use tests::{assert_says, eventually, in_processes, objects::Journal, objects::Tally, panic_of};
 
 #[cloud_fn]
 fn square(x: u64) -> u64 {

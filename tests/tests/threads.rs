@@ -16,7 +16,7 @@ use crucial::{
     test, thread,
 };
 use tests::{
-    app, assert_says, eventually,
+    app, assert_says, eventually, in_processes,
     objects::{Journal, Tally},
     server::OwnRun,
 };
@@ -24,10 +24,6 @@ use tests::{
 /// This run's settings, for a run that differs in something.
 fn config() -> Config {
     (**Run::current().unwrap().config()).clone()
-}
-
-fn in_processes() -> bool {
-    config().backend == BackendKind::Processes
 }
 
 #[cloud_fn]
