@@ -4,7 +4,7 @@
 //! the speed of memory. The macros use it for arguments and results of the forms `Vec<P>`, `Box<[P]>`, `[P; N]`
 //! and `&[P]` with `P` a number; for a field of your own type write `#[serde(with = "crucial::bulk")]`.
 
-use std::{fmt, marker::PhantomData};
+use std::{fmt, marker::PhantomData, sync::Arc};
 
 use bytemuck::Pod;
 use serde::{
@@ -41,6 +41,13 @@ impl<P: Pod> Block for Vec<P> {
 }
 
 impl<P: Pod> Block for Box<[P]> {
+    type Element = P;
+    fn elements(&self) -> &[P] {
+        self
+    }
+}
+
+impl<P: Pod> Block for Arc<[P]> {
     type Element = P;
     fn elements(&self) -> &[P] {
         self
@@ -84,6 +91,12 @@ impl<P: Pod> FromBlock for Vec<P> {
 impl<P: Pod> FromBlock for Box<[P]> {
     fn from_block(bytes: &[u8]) -> Result<Self, String> {
         Vec::from_block(bytes).map(Vec::into_boxed_slice)
+    }
+}
+
+impl<P: Pod> FromBlock for Arc<[P]> {
+    fn from_block(bytes: &[u8]) -> Result<Self, String> {
+        Vec::from_block(bytes).map(Into::into)
     }
 }
 

@@ -51,7 +51,7 @@ fn name<'a, T: Methods>(object: &'a ObjectRef, operation: Operation, method: u16
         Operation::Remove => "remove",
         Operation::ClearPoison => "clear_poison",
         Operation::IsPoisoned => "is_poisoned",
-        Operation::Withdraw | Operation::EndRun | Operation::Attend | Operation::Lost => "?",
+        Operation::Withdraw | Operation::EndRun | Operation::Attend | Operation::Lost | Operation::Map => "?",
     };
     CallName { type_name: T::NAME, object, method }
 }
@@ -63,7 +63,11 @@ fn is_repeatable<T: Methods>(operation: Operation, method: u16) -> bool {
         Operation::Call => {
             T::METHODS.get(usize::from(method)).is_some_and(|m| m.access == Access::Read && !m.guarded)
         }
-        Operation::Create | Operation::ClearPoison | Operation::IsPoisoned | Operation::Lost => true,
+        Operation::Create
+        | Operation::ClearPoison
+        | Operation::IsPoisoned
+        | Operation::Lost
+        | Operation::Map => true,
         Operation::Remove | Operation::Withdraw | Operation::EndRun | Operation::Attend => false,
     }
 }

@@ -60,7 +60,8 @@ pub struct Config {
     pub hybrid_threads: Option<usize>,
     /// `hybrid_overflow`: in `hybrid`, the back end of the cloud threads that find no room: `processes` (default).
     pub hybrid_overflow: BackendKind,
-    /// `log`: what is logged to standard error, as a filter of the `tracing` crate. Default: `warn`.
+    /// `log`: what is logged to standard error, as a filter of the `tracing` crate. Default: `warn`, and `info` of a
+    /// server.
     pub log: String,
     /// `spin`: how long a blocked caller and an idle connection of a server look for an answer before they sleep,
     /// where that helps. Default: 50 µs; `0s` turns it off.
@@ -95,7 +96,7 @@ impl Default for Config {
             concurrency: None,
             hybrid_threads: None,
             hybrid_overflow: BackendKind::Processes,
-            log: "warn".to_owned(),
+            log: String::new(),
             spin: Duration::from_micros(50),
             connect_timeout: Duration::from_secs(10),
             lease: Duration::from_secs(30),
@@ -330,11 +331,6 @@ fn servers(text: &str) -> Result<Vec<String>, String> {
         if port.and_then(|port| port.parse::<u16>().ok()).is_none() {
             return Err(format!("`{server}` is not `host:port`"));
         }
-    }
-    if servers.len() > 1 {
-        return Err(
-            "several servers form a cluster, which this version does not have: give one address".into()
-        );
     }
     Ok(servers)
 }

@@ -35,14 +35,16 @@ pub enum Operation {
     Attend = 8,
     /// Say that the process which ran that cloud thread has died.
     Lost = 9,
+    /// Ask a node of a cluster for its map.
+    Map = 10,
 }
 
 impl Operation {
     /// The operation with this number.
     #[must_use]
     pub fn from_byte(byte: u8) -> Option<Self> {
-        use Operation::{Attend, Call, ClearPoison, Create, EndRun, IsPoisoned, Lost, Remove, Withdraw};
-        [Call, Create, Remove, ClearPoison, IsPoisoned, Withdraw, EndRun, Attend, Lost]
+        use Operation::{Attend, Call, ClearPoison, Create, EndRun, IsPoisoned, Lost, Map, Remove, Withdraw};
+        [Call, Create, Remove, ClearPoison, IsPoisoned, Withdraw, EndRun, Attend, Lost, Map]
             .into_iter()
             .find(|o| *o as u8 == byte)
     }
@@ -216,6 +218,11 @@ pub trait Dso: Send + Sync + 'static {
 
     /// The addresses at which function processes reach this layer; opens one if there is none.
     fn addresses(&self) -> Result<Vec<String>>;
+
+    /// The epoch of the cluster's map when the run began; 0 without a cluster.
+    fn since(&self) -> u64 {
+        0
+    }
 
     /// This process runs that cloud thread from now on. The server hears of it before the next call.
     fn attend(&self, thread: ThreadId);

@@ -52,12 +52,33 @@ pub fn of_key(type_name: &str, key: &str) -> u128 {
 }
 
 impl ObjectId {
+    /// The bit that tells a persistent object from an ephemeral one, so that everybody knows where to look for it.
+    const PERSISTENT: u128 = 1;
+
+    /// The object that the persistent identity `base` means in every run.
+    #[must_use]
+    pub fn persistent(base: u128) -> Self {
+        ObjectId(base | Self::PERSISTENT)
+    }
+
+    /// Whether it lives until it is removed.
+    #[must_use]
+    pub fn is_persistent(self) -> bool {
+        self.0 & Self::PERSISTENT != 0
+    }
+
+    /// Which of `partitions` partitions it belongs to.
+    #[must_use]
+    pub fn partition(self, partitions: usize) -> usize {
+        (self.0 >> 64) as u64 as usize % partitions
+    }
+
     /// The object that the ephemeral identity `base` means in `run`: runs don't see each other's.
     #[must_use]
     pub fn in_run(base: u128, run: RunId) -> Self {
         // An odd multiplier permutes the 128-bit numbers: two objects of one run never coincide.
         let mixed = (base ^ run.0.rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
-        ObjectId(mixed ^ (mixed >> 67))
+        ObjectId((mixed ^ (mixed >> 67)) & !Self::PERSISTENT)
     }
 }
 

@@ -92,7 +92,7 @@ impl ObjectRef {
     pub fn id(&self, run: RunId) -> ObjectId {
         match self.lifetime {
             Lifetime::Ephemeral => ObjectId::in_run(self.base, run),
-            Lifetime::Persistent => ObjectId(self.base),
+            Lifetime::Persistent => ObjectId::persistent(self.base),
         }
     }
 

@@ -80,11 +80,12 @@ impl Run {
         Ok(Arc::new(Run { id, member, config, dso, backend: OnceLock::new() }))
     }
 
-    /// Takes part in a run that another process started.
-    pub fn join(config: Config, id: RunId, servers: &[String]) -> Result<Arc<Run>> {
+    /// Takes part in a run that another process started; `since` is what [`Dso::since`] said there.
+    pub fn join(config: Config, id: RunId, servers: &[String], since: u64) -> Result<Arc<Run>> {
         let config = Arc::new(config);
         let member = MemberId(id::fresh());
-        let dso = Arc::new(client::Remote::connect(&config, servers, id, member, client::Part::Member)?);
+        let dso =
+            Arc::new(client::Remote::connect(&config, servers, id, member, client::Part::Member { since })?);
         Ok(Arc::new(Run { id, member, config, dso, backend: OnceLock::new() }))
     }
 

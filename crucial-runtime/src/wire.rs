@@ -18,13 +18,15 @@
 //! | part of an answer | bytes | |
 //! |---|---|---|
 //! | length of the rest | 4 | |
-//! | status | 1 | 0: a result, 1: an [`Error`] |
+//! | status | 1 | 0: a result, 1: an [`Error`], 2: [`Elsewhere`] |
 //! | sequence number | 8 | of the request |
-//! | result or error | the rest | MessagePack |
+//! | result, error or place | the rest | MessagePack |
 //!
 //! **Exactly once.** Invariant: the server applies a (session, sequence number) once. It keeps the answer of every
 //! write until the client acknowledges it; a client whose connection broke connects again, resumes its session, and
 //! sends its unanswered requests with the same numbers.
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
@@ -39,7 +41,7 @@ use crate::{
 pub const MAGIC: &[u8; 7] = b"CRUCIAL";
 
 /// The version of this protocol. Other versions are refused.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 
 /// What a connection is for: the byte after [`MAGIC`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +51,8 @@ pub enum Plane {
     Data = b'd',
     /// Administration, over tarpc.
     Control = b'c',
+    /// Nodes of a cluster among themselves, over tarpc.
+    Peer = b'p',
 }
 
 /// The client's first frame.
@@ -64,8 +68,13 @@ pub struct Hello {
     pub starts_run: bool,
     /// The node that the run is on, once it is known: another one has lost the run's state.
     pub node: Option<u128>,
-    /// The session that is started or resumed.
+    /// The session that is started or resumed. On every node of a cluster it is the same one.
     pub session: SessionId,
+    /// Counts the connections of the process. Of two with the same session, the server answers on the later one, in
+    /// whichever order it comes to accept them.
+    pub connection: u64,
+    /// The epoch of the cluster's map when the run started, if it did not start with this connection.
+    pub since: u64,
 }
 
 /// The server's first frame, if it accepts the client.
@@ -77,6 +86,37 @@ pub struct Welcome {
     pub resumed: bool,
     /// The largest frame that the server accepts, in bytes.
     pub frame_limit: u64,
+    /// If the node belongs to a cluster: which one it is, and where the objects are.
+    pub cluster: Option<Place>,
+}
+
+/// A node's place in its cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// The node's number.
+    pub node: u64,
+    /// Where the objects are.
+    pub map: Map,
+}
+
+/// Which node of a cluster serves which objects.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Map {
+    /// Counts the changes.
+    pub epoch: u64,
+    /// The nodes that are up, by number, with their addresses.
+    pub nodes: BTreeMap<u64, String>,
+    /// The node that serves each partition, by the number of the partition.
+    pub owners: Vec<u64>,
+}
+
+/// The answer of a node that doesn't serve the object, or doesn't at the moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Elsewhere {
+    /// The map as that node knows it.
+    pub map: Map,
+    /// The node that leads the partition's replicas, if this node knows: the one to ask for a persistent object.
+    pub leader: Option<u64>,
 }
 
 /// The length of a request's header, with its length field.
@@ -113,6 +153,14 @@ pub fn withdraw_frame(head: &Head, seq: u64) -> [u8; REQUEST_HEADER] {
 #[must_use]
 pub fn attend_frame(thread: ThreadId) -> [u8; REQUEST_HEADER] {
     let head = Head { operation: Operation::Attend, object: ObjectId(thread.0), tag: 0, method: 0 };
+    let mut buffer = [0; HEADROOM];
+    request_frame(&head, 0, 0, &mut buffer).try_into().expect("a frame without arguments is its header")
+}
+
+/// The frame that asks a node of a cluster for its map. It belongs to no call, so it has no number.
+#[must_use]
+pub fn map_frame() -> [u8; REQUEST_HEADER] {
+    let head = Head { operation: Operation::Map, object: ObjectId(0), tag: 0, method: 0 };
     let mut buffer = [0; HEADROOM];
     request_frame(&head, 0, 0, &mut buffer).try_into().expect("a frame without arguments is its header")
 }
@@ -174,27 +222,47 @@ pub fn end_answer(out: &mut Vec<u8>, start: usize, seq: u64, result: Result<()>)
     out[start + 5..start + 13].copy_from_slice(&seq.to_le_bytes());
 }
 
+/// The status of an answer that holds [`Elsewhere`].
+const ELSEWHERE: u8 = 2;
+
+/// Appends the answer of a node that doesn't serve the object.
+pub fn elsewhere_answer(out: &mut Vec<u8>, seq: u64, elsewhere: &Elsewhere) {
+    let start = begin_answer(out);
+    codec::encode("a map", elsewhere, out).expect("a map is text and numbers, which can be encoded");
+    end_answer(out, start, seq, Ok(()));
+    out[start + 4] = ELSEWHERE;
+}
+
 /// An answer as the client reads it.
 #[derive(Clone, Copy, Debug)]
 pub struct Answer<'a> {
     /// The sequence number of the request.
     pub seq: u64,
-    failed: bool,
+    status: u8,
     payload: &'a [u8],
 }
 
 /// Reads an answer's frame without its length field.
 pub fn parse_answer(body: &[u8]) -> Result<Answer<'_>> {
-    if body.len() < ANSWER_HEADER - 4 || body[0] > 1 {
+    if body.len() < ANSWER_HEADER - 4 || body[0] > ELSEWHERE {
         return Err(Error::Refused { reason: "the server's answer is no answer".to_owned() });
     }
-    Ok(Answer { seq: u64::from_le_bytes(number(body, 1)), failed: body[0] == 1, payload: &body[9..] })
+    Ok(Answer { seq: u64::from_le_bytes(number(body, 1)), status: body[0], payload: &body[9..] })
 }
 
 impl<'a> Answer<'a> {
     /// The encoded result, or the error.
     pub fn result(self) -> Result<&'a [u8]> {
-        if self.failed { Err(codec::decode("the server's error", self.payload)?) } else { Ok(self.payload) }
+        if self.status == 0 {
+            Ok(self.payload)
+        } else {
+            Err(codec::decode("the server's error", self.payload)?)
+        }
+    }
+
+    /// Where to ask instead, if the node doesn't serve the object.
+    pub fn elsewhere(self) -> Result<Option<Elsewhere>> {
+        if self.status == ELSEWHERE { codec::decode("a map", self.payload).map(Some) } else { Ok(None) }
     }
 }
 

@@ -32,6 +32,9 @@ pub(super) struct Event {
     pub run: u128,
     /// The addresses of the run's DSO servers.
     pub servers: Vec<String>,
+    /// The epoch of their map when the run began.
+    #[serde(default)]
+    pub since: u64,
     /// Where the function can start more cloud threads: an endpoint of the Invoke API.
     pub invoke: String,
 }

@@ -95,7 +95,7 @@ impl Instance {
         {
             return Ok(run.clone());
         }
-        let run = Run::join(self.config.clone(), RunId(event.run), &event.servers)?
+        let run = Run::join(self.config.clone(), RunId(event.run), &event.servers, event.since)?
             .with_backend(Arc::new(Processes::elsewhere(event.invoke.clone(), &self.config)));
         *last = Some(run.clone());
         Ok(run)

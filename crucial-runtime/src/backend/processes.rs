@@ -136,6 +136,7 @@ impl Backend for Processes {
             attempt: 1,
             run: run.id().0,
             servers: run::aside(|| run.dso().addresses())?,
+            since: run.dso().since(),
             invoke: self.lambda.endpoint(),
         };
         let (lambda, turn) = (self.lambda.clone(), turn(&self.permits));

@@ -1,45 +1,60 @@
-//! Blocking calls: the calling thread writes and reads on a connection of its own.
+//! Blocking calls: the calling thread writes and reads on connections of its own.
 
 use std::{
     cell::RefCell,
     io::{self, ErrorKind, Write},
     net::TcpStream,
-    sync::{Arc, Weak},
+    sync::{Arc, Weak, atomic::Ordering},
     time::{Duration, Instant},
 };
 
 use rustix::net::{RecvFlags, recv};
 
-use super::{Link, Spin};
+use super::{
+    Link, Spin,
+    patience::Patience,
+    routes::{ALONE, NodeId},
+};
 use crate::{
     dso::{CallName, Head, Request},
     error::{Error, Result},
     id::{self, SessionId},
-    wire,
+    wire::{self, Elsewhere, Welcome},
 };
 
-/// A thread's connection. It has a session of its own, and one call at a time.
-pub(super) struct Connection {
-    stream: TcpStream,
+/// A thread's way to the servers: a session, with one call at a time, and a connection to each node that it has called.
+pub(super) struct Lane {
     session: SessionId,
     seq: u64,
-    input: Vec<u8>,
-    /// How many bytes of `input` are read but not used.
-    filled: usize,
-    spin: Spin,
     link: Weak<Link>,
-    /// The server could not be reached again. Its session must not go on: a call of it may be parked there, whose
+    connections: Vec<(NodeId, Connection)>,
+    /// The servers could not be reached again. Its session must not go on: a call of it may be parked there, whose
     /// caller has given up, and which goes when the session's lease ends.
     lost: bool,
 }
 
+/// A connection to a node.
+struct Connection {
+    stream: TcpStream,
+    /// The start of the node that it leads to.
+    node: u128,
+    input: Vec<u8>,
+    /// How many bytes of `input` are read but not used.
+    filled: usize,
+    spin: Spin,
+    /// Which of this process's cloud threads the node was told of, by [`Link::news`].
+    told: u64,
+    /// How long a read waits before it is looked whether the call should go elsewhere; none without a cluster.
+    pause: Option<Duration>,
+}
+
 /// What a thread keeps between its calls. When the thread ends, another one gets it.
-struct Kept(Option<Connection>);
+struct Kept(Option<Lane>);
 
 impl Drop for Kept {
     fn drop(&mut self) {
-        if let Some(connection) = self.0.take() {
-            connection.give_back();
+        if let Some(lane) = self.0.take() {
+            lane.give_back();
         }
     }
 }
@@ -48,30 +63,30 @@ thread_local! {
     static KEPT: RefCell<Kept> = const { RefCell::new(Kept(None)) };
 }
 
-/// Makes a call on this thread's connection.
+/// Makes a call on this thread's connections.
 pub(super) fn call(link: &Arc<Link>, request: Request<'_>, decode: &mut dyn FnMut(&[u8])) -> Result<()> {
     link.check_size(&request.name, request.buffer.len())?;
-    // While it is in use the connection is not in the thread-local: a panic in `decode` drops it.
+    // While it is in use the lane is not in the thread-local: a panic in `decode` drops it.
     let kept = KEPT.try_with(|kept| kept.borrow_mut().0.take()).ok().flatten();
-    let mut connection = match kept {
-        Some(connection) if connection.link.as_ptr() == Arc::as_ptr(link) => connection,
+    let mut lane = match kept {
+        Some(lane) if lane.link.as_ptr() == Arc::as_ptr(link) => lane,
         other => {
-            if let Some(connection) = other {
-                connection.give_back();
+            if let Some(lane) = other {
+                lane.give_back();
             }
             let idle = link.idle.lock().unwrap().pop();
-            idle.map_or_else(|| Connection::open(link), Ok)?
+            idle.unwrap_or_else(|| Lane::new(link))
         }
     };
-    let result = connection.exchange(link, request, decode);
-    if connection.lost {
+    let result = lane.exchange(link, None, request, decode);
+    if lane.lost {
         return result;
     }
-    // The thread-local is gone while the thread ends: then the connection goes back at once.
-    let mut connection = Some(connection);
-    let _ = KEPT.try_with(|kept| kept.borrow_mut().0 = connection.take());
-    if let Some(connection) = connection {
-        connection.give_back();
+    // The thread-local is gone while the thread ends: then the lane goes back at once.
+    let mut lane = Some(lane);
+    let _ = KEPT.try_with(|kept| kept.borrow_mut().0 = lane.take());
+    if let Some(lane) = lane {
+        lane.give_back();
     }
     result
 }
@@ -80,22 +95,30 @@ pub(super) fn call(link: &Arc<Link>, request: Request<'_>, decode: &mut dyn FnMu
 const INPUT: usize = 16 << 10;
 /// Input buffers above this size are given back to the allocator after the call.
 const KEPT_INPUT: usize = 1 << 20;
+/// How often a call that waits at a node of a cluster looks whether that is still the one to wait at.
+const LOOK: Duration = Duration::from_millis(500);
 
-impl Connection {
-    pub(super) fn open(link: &Arc<Link>) -> Result<Self> {
+/// What came of an attempt.
+enum Attempt {
+    /// The answer is complete, and ends there in the input.
+    Answered(usize),
+    /// The node does not serve the object.
+    Elsewhere(Elsewhere),
+    /// By now, another node serves the object.
+    Moved,
+}
+
+impl Lane {
+    pub(super) fn new(link: &Arc<Link>) -> Self {
         let session = SessionId(id::fresh());
-        let (stream, _) = link.dial(session)?;
-        let spin = Spin::new(link.config.spin);
-        Ok(Connection {
-            stream,
-            session,
-            seq: 0,
-            input: vec![0; INPUT],
-            filled: 0,
-            spin,
-            link: Arc::downgrade(link),
-            lost: false,
-        })
+        Lane { session, seq: 0, link: Arc::downgrade(link), connections: Vec::new(), lost: false }
+    }
+
+    /// One that is connected.
+    pub(super) fn open(link: &Arc<Link>) -> Result<Self> {
+        let mut lane = Lane::new(link);
+        lane.dial(link, ALONE)?;
+        Ok(lane)
     }
 
     fn give_back(self) {
@@ -104,19 +127,81 @@ impl Connection {
         }
     }
 
-    /// Sends the request and reads its answer, over as many connections as it takes.
-    fn exchange(&mut self, link: &Link, request: Request<'_>, decode: &mut dyn FnMut(&[u8])) -> Result<()> {
+    /// Connects to a node; says which it is, and what it said.
+    fn dial(&mut self, link: &Link, node: NodeId) -> Result<(NodeId, Welcome)> {
+        let (stream, welcome) =
+            if node == ALONE { link.dial(self.session)? } else { link.dial_node(node, self.session)? };
+        let node = welcome.cluster.as_ref().map_or(ALONE, |place| place.node);
+        let pause = welcome.cluster.is_some().then_some(LOOK);
+        stream.set_read_timeout(pause).map_err(|e| Error::io("setting up a connection", &e))?;
+        self.connections.retain(|(other, _)| *other != node);
+        self.connections.push((
+            node,
+            Connection {
+                stream,
+                node: welcome.node,
+                input: vec![0; INPUT],
+                filled: 0,
+                spin: Spin::new(link.config.spin),
+                told: 0,
+                pause,
+            },
+        ));
+        Ok((node, welcome))
+    }
+
+    /// Sends the request, to the node `at` or else to where its object is, and reads its answer, over as many
+    /// connections as it takes.
+    pub(super) fn exchange(
+        &mut self,
+        link: &Link,
+        at: Option<NodeId>,
+        request: Request<'_>,
+        decode: &mut dyn FnMut(&[u8]),
+    ) -> Result<()> {
         self.seq += 1;
         let deadline = request.timeout.map(|timeout| Instant::now() + timeout);
         // This thread has every earlier answer, so it acknowledges all of them.
         let Request { head, buffer, timeout, repeatable, name } = request;
         let frame = wire::request_frame(&head, self.seq, self.seq, buffer);
-        let mut news = link.news();
+        // The start of the node to which the call was sent last.
+        let mut sent_to = None;
+        let mut patience = Patience::new(link.config.connect_timeout);
         loop {
-            let told = news.take().map_or(Ok(()), |news| self.stream.write_all(&news));
-            match told.and_then(|()| self.attempt(&head, frame, deadline)) {
-                Ok(end) => {
-                    let answer = wire::parse_answer(&self.input[4..end])?;
+            let node = at.unwrap_or_else(|| link.routes.node(&head));
+            let place = match self.connections.iter().position(|(other, _)| *other == node) {
+                Some(place) => place,
+                None => match self.dial(link, node) {
+                    Ok((reached, welcome)) => {
+                        if !self.may_send(&head, repeatable, sent_to, &welcome) {
+                            return Err(Error::OutcomeUnknown { what: name.to_string() });
+                        }
+                        if reached != node && at.is_none() {
+                            continue;
+                        }
+                        self.connections.len() - 1
+                    }
+                    Err(error @ Error::Unreachable { .. }) if node != ALONE => {
+                        link.routes.unreachable(node);
+                        link.routes.another(&head, node);
+                        if at.is_some() || !patience.wait() {
+                            self.lost = true;
+                            return Err(unreachable(error, sent_to.is_some() && !repeatable, name));
+                        }
+                        continue;
+                    }
+                    Err(error) => {
+                        self.lost = true;
+                        return Err(error);
+                    }
+                },
+            };
+            let connection = &mut self.connections[place].1;
+            sent_to = Some(connection.node);
+            let goes_on = || at.is_some() || link.routes.node(&head) == node;
+            match connection.attempt(link, &head, self.seq, frame, deadline, goes_on) {
+                Ok(Attempt::Answered(end)) => {
+                    let answer = wire::parse_answer(&connection.input[4..end])?;
                     let result = match answer.result() {
                         Ok(payload) => {
                             decode(payload);
@@ -127,31 +212,65 @@ impl Connection {
                         }
                         Err(error) => Err(error),
                     };
-                    self.consume(end);
+                    connection.consume(end);
                     return result;
+                }
+                Ok(Attempt::Moved) => {}
+                Ok(Attempt::Elsewhere(elsewhere)) => {
+                    link.routes.elsewhere(&head, node, &elsewhere);
+                    let moved = link.routes.node(&head) != node;
+                    let at_once = moved && patience.is_fresh();
+                    if !at_once && !patience.wait() {
+                        self.lost = true;
+                        let after = link.config.connect_timeout;
+                        let tried = "the nodes of the cluster: none of them serves the object".to_owned();
+                        return Err(Error::Unreachable { tried, after });
+                    }
                 }
                 Err(error) => {
                     tracing::debug!(%error, "the connection broke; connecting again");
-                    self.reconnect(link, repeatable, name)?;
+                    self.connections.swap_remove(place);
                 }
             }
         }
     }
 
-    fn reconnect(&mut self, link: &Link, repeatable: bool, name: CallName<'_>) -> Result<()> {
-        let (stream, welcome) = link.dial(self.session).inspect_err(|_| self.lost = true)?;
-        self.stream = stream;
-        self.filled = 0;
-        if welcome.resumed || repeatable {
-            return Ok(());
-        }
-        // The session's answers are gone. A call that was sent may have been applied: to send it again could apply
-        // it twice.
-        Err(Error::OutcomeUnknown { what: name.to_string() })
+    /// Whether the call can be sent to a node that has said this, after it was sent to another start of a node.
+    ///
+    /// Invariant: a call that may have been applied goes only to where that is known. The replicas of a persistent object
+    /// know it, as long as this lane tries; so does a node that goes on with the session, and one that has taken over
+    /// an ephemeral object from its owner. One that was started again, or that came after a lost owner, refuses.
+    fn may_send(&self, head: &Head, repeatable: bool, sent_to: Option<u128>, welcome: &Welcome) -> bool {
+        let persists = welcome.cluster.is_some() && head.object.is_persistent();
+        welcome.resumed
+            || repeatable
+            || persists
+            || sent_to.is_none_or(|start| welcome.cluster.is_some() && start != welcome.node)
     }
+}
 
-    /// Sends the frame and reads until the answer is complete at the start of `input`; returns its end.
-    fn attempt(&mut self, head: &Head, frame: &[u8], deadline: Option<Instant>) -> io::Result<usize> {
+fn unreachable(error: Error, in_doubt: bool, name: CallName<'_>) -> Error {
+    if in_doubt { Error::OutcomeUnknown { what: name.to_string() } } else { error }
+}
+
+impl Connection {
+    /// Sends the frame and reads until the answer is complete at the start of `input`, or `goes_on` says no.
+    fn attempt(
+        &mut self,
+        link: &Link,
+        head: &Head,
+        seq: u64,
+        frame: &[u8],
+        deadline: Option<Instant>,
+        goes_on: impl Fn() -> bool,
+    ) -> io::Result<Attempt> {
+        let version = link.news.load(Ordering::Relaxed);
+        if version != self.told {
+            if let Some(news) = link.news() {
+                self.stream.write_all(&news)?;
+            }
+            self.told = version;
+        }
         self.stream.write_all(frame)?;
         let mut withdrawn = false;
         loop {
@@ -159,10 +278,16 @@ impl Connection {
                 wire::complete(&self.input[..self.filled], u64::MAX).map_err(io::Error::other)?
             {
                 // After a reconnect an answer can come twice: the second one is for a call that is over.
-                if wire::parse_answer(&self.input[4..end]).map_err(io::Error::other)?.seq == self.seq {
-                    return Ok(end);
+                let answer = wire::parse_answer(&self.input[4..end]).map_err(io::Error::other)?;
+                if answer.seq != seq {
+                    self.consume(end);
+                    continue;
                 }
-                self.consume(end);
+                if let Some(elsewhere) = answer.elsewhere().map_err(io::Error::other)? {
+                    self.consume(end);
+                    return Ok(Attempt::Elsewhere(elsewhere));
+                }
+                return Ok(Attempt::Answered(end));
             }
             if let Some(length) = self.input[..self.filled].first_chunk::<4>() {
                 let needed = 4 + u32::from_le_bytes(*length) as usize;
@@ -170,17 +295,21 @@ impl Connection {
                     self.input.resize(needed, 0);
                 }
             }
-            let timeout = match deadline {
+            let left = match deadline {
                 Some(deadline) if !withdrawn => Some(deadline.saturating_duration_since(Instant::now())),
                 _ => None,
             };
-            match self.receive(timeout) {
+            match self.receive(left) {
                 Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
                 Ok(read) => self.filled += read,
-                // The answer may be on its way: the server says which of both it is.
                 Err(error) if error.kind() == ErrorKind::TimedOut => {
-                    withdrawn = true;
-                    self.stream.write_all(&wire::withdraw_frame(head, self.seq))?;
+                    if deadline.is_some_and(|deadline| !withdrawn && deadline <= Instant::now()) {
+                        // The answer may be on its way: the server says which of both it is.
+                        withdrawn = true;
+                        self.stream.write_all(&wire::withdraw_frame(head, seq))?;
+                    } else if !goes_on() {
+                        return Ok(Attempt::Moved);
+                    }
                 }
                 Err(error) => return Err(error),
             }
@@ -220,7 +349,9 @@ impl Connection {
         if timeout.is_some_and(|t| t.is_zero()) {
             return Err(ErrorKind::TimedOut.into());
         }
-        if timeout.is_some() {
+        // A wait that is shorter than what is set anyway has to be set.
+        let sets = timeout.is_some_and(|timeout| self.pause.is_none_or(|pause| timeout < pause));
+        if sets {
             self.stream.set_read_timeout(timeout)?;
         }
         let result = loop {
@@ -231,8 +362,8 @@ impl Connection {
                 Err(error) => break Err(error.into()),
             }
         };
-        if timeout.is_some() {
-            self.stream.set_read_timeout(None)?;
+        if sets {
+            self.stream.set_read_timeout(self.pause)?;
         }
         result
     }

@@ -5,6 +5,9 @@
 //! within [`Config::connect_timeout`], resume the session, send the unanswered requests again.
 
 mod blocking;
+mod patience;
+mod presence;
+mod routes;
 mod shared;
 mod spin;
 
@@ -14,19 +17,21 @@ use std::{
     net::{TcpStream, ToSocketAddrs},
     sync::{
         Arc, Mutex, OnceLock,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 
+use routes::{NodeId, Routes};
 pub use spin::Spin;
 
 use crate::{
     codec,
     config::Config,
-    dso::{BoxFuture, Dso, OwnedRequest, Request},
+    dso::{BoxFuture, Dso, Operation, OwnedRequest, Request},
     error::{Error, Result},
     id::{MemberId, RunId, SessionId, ThreadId},
+    run,
     wire::{self, Hello, Plane, REQUEST_HEADER, Welcome},
 };
 
@@ -36,7 +41,10 @@ pub enum Part {
     /// It started the run.
     Root,
     /// It works for a run that another process started.
-    Member,
+    Member {
+        /// The epoch of the cluster's map when the run began.
+        since: u64,
+    },
 }
 
 /// The DSO layer of a run, on a server.
@@ -49,6 +57,8 @@ pub struct Remote {
 /// How many connections the async calls of a process share. A server works on the calls of a connection one after the
 /// other, so one would keep it from using more than one CPU.
 const SHARED: usize = 4;
+/// How long a node of a cluster may take to answer a greeting. Another one may serve its objects by then.
+const NODE: Duration = Duration::from_secs(2);
 
 impl fmt::Debug for Remote {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -63,11 +73,16 @@ struct Link {
     run: RunId,
     member: MemberId,
     part: Part,
-    /// The cloud thread that the server has to be told of, if `news` is set.
+    /// The cloud thread that the servers have to be told of. `news` counts how often it has changed.
     attends: Mutex<Option<ThreadId>>,
-    news: AtomicBool,
+    news: AtomicU64,
+    routes: Routes,
+    /// How often it was connected.
+    dialled: AtomicU64,
+    /// The epoch of the cluster's map when the run began.
+    since: OnceLock<u64>,
     welcome: OnceLock<Welcome>,
-    idle: Mutex<Vec<blocking::Connection>>,
+    idle: Mutex<Vec<blocking::Lane>>,
     ended: AtomicBool,
 }
 
@@ -91,13 +106,22 @@ impl Remote {
             member,
             part,
             attends: Mutex::default(),
-            news: AtomicBool::new(false),
+            news: AtomicU64::new(0),
+            routes: Routes::new(),
+            dialled: AtomicU64::new(0),
+            since: match part {
+                Part::Root => OnceLock::new(),
+                Part::Member { since } => OnceLock::from(since),
+            },
             welcome: OnceLock::new(),
             idle: Mutex::default(),
             ended: AtomicBool::new(false),
         });
-        let first = blocking::Connection::open(&link)?;
+        let first = blocking::Lane::open(&link)?;
         link.idle.lock().unwrap().push(first);
+        if link.routes.is_clustered() {
+            presence::start(&link);
+        }
         Ok(Remote { link, shared: Default::default() })
     }
 }
@@ -126,7 +150,7 @@ impl Link {
         let mut tried = Vec::new();
         for server in &self.servers {
             match connect(server, self.config.connect_timeout) {
-                Ok(mut stream) => match self.greet(&mut stream, session) {
+                Ok(mut stream) => match self.greet(&mut stream, session, self.config.connect_timeout) {
                     Ok(Ok(welcome)) => return Ok((stream, welcome)),
                     Ok(Err(refusal)) => return Err(Dial::Refused(refusal)),
                     Err(error) => tried.push(format!("{server}: no greeting: {error}")),
@@ -137,11 +161,27 @@ impl Link {
         Err(Dial::Unreachable(tried))
     }
 
+    /// Connects to a node of the cluster, if it can be reached at once.
+    fn dial_node(&self, node: NodeId, session: SessionId) -> Result<(TcpStream, Welcome)> {
+        let patience = self.config.connect_timeout.min(NODE);
+        let failed =
+            |reason: String| Error::Unreachable { tried: format!("node {node}: {reason}"), after: patience };
+        let address = self.routes.address(node).ok_or_else(|| failed("it is not up".to_owned()))?;
+        let mut stream = connect(&address, patience).map_err(|e| failed(format!("{address}: {e}")))?;
+        let welcome = self.greet(&mut stream, session, patience);
+        Ok((stream, welcome.map_err(|e| failed(format!("{address}: {e}")))??))
+    }
+
     /// Greets the server.
     ///
     /// Invariant: a run stays with the start of the node that it began on. A server that was started again has lost
     /// what the run wrote, so it must refuse the run instead of answering with fresh objects.
-    fn greet(&self, stream: &mut TcpStream, session: SessionId) -> io::Result<Result<Welcome>> {
+    fn greet(
+        &self,
+        stream: &mut TcpStream,
+        session: SessionId,
+        patience: Duration,
+    ) -> io::Result<Result<Welcome>> {
         let known = self.welcome.get();
         let hello = Hello {
             version: wire::VERSION,
@@ -150,11 +190,13 @@ impl Link {
             starts_run: self.part == Part::Root && known.is_none(),
             node: known.map(|w| w.node),
             session,
+            connection: self.dialled.fetch_add(1, Ordering::Relaxed),
+            since: self.since.get().copied().unwrap_or(0),
         };
         let mut greeting = wire::MAGIC.to_vec();
         greeting.push(Plane::Data as u8);
         greeting.extend_from_slice(&wire::value_frame(&hello));
-        stream.set_read_timeout(Some(self.config.connect_timeout))?;
+        stream.set_read_timeout(Some(patience))?;
         stream.write_all(&greeting)?;
         let mut length = [0; 4];
         stream.read_exact(&mut length)?;
@@ -169,20 +211,18 @@ impl Link {
             Ok(Ok(welcome)) => {
                 // Threads that connect at the same time got the same answer, or are refused at their next greeting.
                 let _ = self.welcome.set(welcome.clone());
+                if let Some(place) = &welcome.cluster {
+                    self.since.get_or_init(|| place.map.epoch);
+                    self.routes.learn(&place.map);
+                }
                 Ok(Ok(welcome))
             }
             Ok(Err(refusal)) | Err(refusal) => Ok(Err(refusal)),
         }
     }
 
-    /// What the server has to be told before the next call.
-    ///
-    /// It is sent once, and lost if that connection breaks: then the server finds out by the lease that this process is
-    /// gone, not by the report of the back end.
+    /// What a server has to be told before the next call on a connection that does not know it.
     fn news(&self) -> Option<[u8; REQUEST_HEADER]> {
-        if !self.news.load(Ordering::Relaxed) || !self.news.swap(false, Ordering::Acquire) {
-            return None;
-        }
         self.attends.lock().unwrap().map(wire::attend_frame)
     }
 
@@ -231,6 +271,17 @@ pub fn prepare(stream: &impl std::os::fd::AsFd) -> io::Result<()> {
     socket.set_tcp_keepalive(&probes)
 }
 
+/// Makes a request about the run to every node. One that can't be reached finds out by itself, when leases end.
+fn everywhere(link: &Arc<Link>, request: &mut OwnedRequest) {
+    if !link.routes.is_clustered() {
+        let _ = blocking::call(link, request.borrow(), &mut |_| ());
+        return;
+    }
+    for node in link.routes.nodes() {
+        let _ = blocking::Lane::new(link).exchange(link, Some(node), request.borrow(), &mut |_| ());
+    }
+}
+
 impl Dso for Remote {
     fn call(&self, request: Request<'_>, decode: &mut dyn FnMut(&[u8])) -> Result<()> {
         blocking::call(&self.link, request, decode)
@@ -241,25 +292,37 @@ impl Dso for Remote {
         if let Err(error) = self.link.check_size(&request.borrow().name, size) {
             return Box::pin(std::future::ready(Err(error)));
         }
-        let news = self.link.news();
+        if request.head.operation == Operation::Lost && self.link.routes.is_clustered() {
+            // Each node knows the processes that have called it.
+            let link = self.link.clone();
+            return Box::pin(async move {
+                let told = run::io().spawn_blocking(move || everywhere(&link, &mut request)).await;
+                told.map_err(|e| Error::Io { what: "telling the nodes".to_owned(), reason: e.to_string() })?;
+                Ok(Vec::new())
+            });
+        }
         let shared = &self.shared[(request.head.object.0 >> 32) as usize % SHARED];
-        shared.get_or_init(|| shared::Shared::new(&self.link)).call(request, news)
+        shared.get_or_init(|| shared::Shared::new(&self.link)).call(request)
     }
 
     fn addresses(&self) -> Result<Vec<String>> {
         Ok(self.link.servers.clone())
     }
 
+    fn since(&self) -> u64 {
+        self.link.since.get().copied().unwrap_or(0)
+    }
+
     fn attend(&self, thread: ThreadId) {
         *self.link.attends.lock().unwrap() = Some(thread);
-        self.link.news.store(true, Ordering::Release);
+        self.link.news.fetch_add(1, Ordering::Release);
     }
 
     fn end_run(&self) {
-        if self.link.part == Part::Member || self.link.ended.swap(true, Ordering::SeqCst) {
+        if self.link.part != Part::Root || self.link.ended.swap(true, Ordering::SeqCst) {
             return;
         }
         // If the server can't be reached now, the run's lease ends it.
-        let _ = self.call(OwnedRequest::end_run().borrow(), &mut |_| ());
+        everywhere(&self.link, &mut OwnedRequest::end_run());
     }
 }

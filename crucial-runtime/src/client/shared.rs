@@ -1,4 +1,4 @@
-//! Async calls: many callers share one connection, driven by a task on the process's async runtime.
+//! Async calls: many callers share one connection to each node, driven by tasks on the process's async runtime.
 //!
 //! Callers append their frames to one buffer; the task writes what has gathered with one `write`, and completes every
 //! answer that a read brings. So the more callers there are, the fewer system calls each of them costs.
@@ -8,7 +8,7 @@ use std::{
     future::Future,
     io,
     pin::Pin,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::Ordering},
     task::{Context, Poll, Waker},
     time::Duration,
 };
@@ -19,23 +19,35 @@ use tokio::{
     sync::Notify,
 };
 
-use super::Link;
+use super::{
+    Link,
+    patience::Patience,
+    routes::{ALONE, NodeId},
+};
 use crate::{
     dso::{BoxFuture, CallName, Head, OwnedRequest},
     error::{Error, Result},
     id::{self, SessionId},
     run,
-    wire::{self, REQUEST_HEADER},
+    wire::{self, Elsewhere},
 };
 
-/// A connection that many calls share.
+/// A session that many calls share, with a connection to each node that they go to.
 pub(super) struct Shared {
     inner: Arc<Inner>,
 }
 
 struct Inner {
+    link: Arc<Link>,
+    session: Mutex<SessionId>,
     calls: Mutex<Calls>,
-    work: Notify,
+}
+
+/// What is to be written to a node.
+struct Way {
+    node: NodeId,
+    output: Vec<u8>,
+    work: Arc<Notify>,
 }
 
 /// The calls in flight. Their numbers are consecutive, so that a deque finds them without a search.
@@ -43,8 +55,7 @@ struct Calls {
     /// The number of the first call in `slots`: every answer below it is here.
     base: u64,
     slots: VecDeque<Slot>,
-    /// Frames that are to be written.
-    output: Vec<u8>,
+    ways: Vec<Way>,
     /// Why there is no connection any more.
     broken: Option<Error>,
     /// No more calls will come.
@@ -53,6 +64,11 @@ struct Calls {
 
 struct Slot {
     state: State,
+    head: Head,
+    /// Where it was sent.
+    node: NodeId,
+    /// What is left of the time to find the node that answers it.
+    patience: Patience,
     /// Kept until the answer is here, to be sent again on another connection.
     frame: Vec<u8>,
     /// Whether it does no harm to send it to a server that may have applied it.
@@ -76,27 +92,19 @@ impl Shared {
             calls: Mutex::new(Calls {
                 base: 1,
                 slots: VecDeque::new(),
-                output: Vec::new(),
+                ways: Vec::new(),
                 broken: None,
                 closed: false,
             }),
-            work: Notify::new(),
+            link: link.clone(),
+            session: Mutex::new(SessionId(id::fresh())),
         });
-        run::io().spawn(drive(inner.clone(), link.clone(), SessionId(id::fresh())));
         Shared { inner }
     }
 
-    /// Makes a call; `news` is sent before it.
-    pub(super) fn call(
-        &self,
-        request: OwnedRequest,
-        news: Option<[u8; REQUEST_HEADER]>,
-    ) -> BoxFuture<'static, Result<Vec<u8>>> {
+    /// Makes a call.
+    pub(super) fn call(&self, request: OwnedRequest) -> BoxFuture<'static, Result<Vec<u8>>> {
         let inner = self.inner.clone();
-        if let Some(news) = news {
-            inner.calls.lock().unwrap().output.extend_from_slice(&news);
-            inner.work.notify_one();
-        }
         Box::pin(async move {
             let OwnedRequest { head, mut buffer, timeout, repeatable, type_name, object, method } = request;
             let answer = inner.submit(&head, repeatable, &mut buffer);
@@ -117,8 +125,9 @@ impl Shared {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        self.inner.calls.lock().unwrap().closed = true;
-        self.inner.work.notify_one();
+        let mut calls = self.inner.calls.lock().unwrap();
+        calls.closed = true;
+        calls.ways.iter().for_each(|way| way.work.notify_one());
     }
 }
 
@@ -128,19 +137,25 @@ impl Inner {
         let seq = calls.base + calls.slots.len() as u64;
         let ack = calls.base;
         let frame = wire::request_frame(head, seq, ack, buffer).to_vec();
-        let idle = calls.output.is_empty();
+        let node = self.link.routes.node(head);
         let state = match &calls.broken {
             None => {
-                calls.output.extend_from_slice(&frame);
+                self.write(&mut calls, node, &frame);
                 State::Waiting(None)
             }
             Some(error) => State::Answered(Err(error.clone())),
         };
-        calls.slots.push_back(Slot { state, frame, repeatable, withdrawn: false });
+        let patience = Patience::new(self.link.config.connect_timeout);
+        calls.slots.push_back(Slot {
+            state,
+            head: *head,
+            node,
+            patience,
+            frame,
+            repeatable,
+            withdrawn: false,
+        });
         drop(calls);
-        if idle {
-            self.work.notify_one();
-        }
         Answer { inner: self, seq, head: *head, taken: false }
     }
 
@@ -155,7 +170,6 @@ impl Inner {
         if for_good {
             calls.broken = Some(error.clone());
         }
-        calls.output.clear();
         let failed: Vec<_> =
             (calls.base..).zip(&calls.slots).filter(|(_, slot)| which(slot)).map(|(seq, _)| seq).collect();
         let wakers: Vec<_> =
@@ -165,14 +179,121 @@ impl Inner {
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    fn withdraw(&self, head: &Head, seq: u64) {
+    fn withdraw(self: &Arc<Self>, head: &Head, seq: u64) {
         let mut calls = self.calls.lock().unwrap();
         if let Some(slot) = calls.slot(seq) {
             slot.withdrawn = true;
-            calls.output.extend_from_slice(&wire::withdraw_frame(head, seq));
-            drop(calls);
-            self.work.notify_one();
+            let node = slot.node;
+            self.write(&mut calls, node, &wire::withdraw_frame(head, seq));
         }
+    }
+
+    /// Adds frames to what is written to a node; the first ones bring up the connection.
+    fn write(self: &Arc<Self>, calls: &mut Calls, node: NodeId, frames: &[u8]) {
+        let at = calls.ways.iter().position(|way| way.node == node).unwrap_or_else(|| {
+            calls.ways.push(Way { node, output: Vec::new(), work: Arc::default() });
+            run::io().spawn(drive(self.clone(), node));
+            calls.ways.len() - 1
+        });
+        let way = &mut calls.ways[at];
+        if way.output.is_empty() {
+            way.work.notify_one();
+        }
+        way.output.extend_from_slice(frames);
+    }
+
+    /// Sends a call again that has no answer yet, to the node where its object is by now.
+    fn send_again(self: &Arc<Self>, seq: u64) {
+        let mut calls = self.calls.lock().unwrap();
+        let Some(slot) = calls.slot(seq) else { return };
+        if slot.frame.is_empty() {
+            return;
+        }
+        let node = self.link.routes.node(&slot.head);
+        slot.node = node;
+        let mut frames = slot.frame.clone();
+        if slot.withdrawn {
+            frames.extend_from_slice(&wire::withdraw_frame(&slot.head, seq));
+        }
+        self.write(&mut calls, node, &frames);
+    }
+
+    /// The node `from` did not serve a call. Fails the call if it was tried for long enough.
+    fn elsewhere(
+        self: &Arc<Self>,
+        calls: &mut Calls,
+        seq: u64,
+        from: NodeId,
+        elsewhere: &Elsewhere,
+    ) -> Option<Waker> {
+        let slot = calls.slot(seq)?;
+        if slot.node != from || slot.frame.is_empty() {
+            return None;
+        }
+        let routes = &self.link.routes;
+        routes.elsewhere(&slot.head, from, elsewhere);
+        let at_once = slot.patience.is_fresh() && routes.node(&slot.head) != from;
+        let Some(pause) = slot.patience.pause() else {
+            let after = self.link.config.connect_timeout;
+            let tried = "the nodes of the cluster: none of them serves the object".to_owned();
+            return calls.answer(seq, Err(Error::Unreachable { tried, after }));
+        };
+        let inner = self.clone();
+        run::io().spawn(async move {
+            if !at_once {
+                tokio::time::sleep(pause).await;
+            }
+            inner.send_again(seq);
+        });
+        None
+    }
+
+    /// Sends the calls that wait at `node` to other nodes, if their objects are there by now. With `lost` the node can't
+    /// be reached, and calls that were tried for long enough fail.
+    fn move_on(self: &Arc<Self>, node: NodeId, lost: Option<&Error>) {
+        let routes = &self.link.routes;
+        let mut calls = self.calls.lock().unwrap();
+        let base = calls.base;
+        let (mut moved, mut failed) = (Vec::new(), Vec::new());
+        for (seq, slot) in (base..).zip(&mut calls.slots) {
+            if slot.node != node || slot.frame.is_empty() {
+                continue;
+            }
+            if lost.is_some() {
+                routes.unreachable(node);
+                if routes.node(&slot.head) == node {
+                    routes.another(&slot.head, node);
+                }
+                if slot.patience.pause().is_none() {
+                    failed.push((seq, slot.repeatable));
+                    continue;
+                }
+            }
+            if routes.node(&slot.head) != node {
+                moved.push(seq);
+            }
+        }
+        let mut wakers = Vec::new();
+        for (seq, repeatable) in failed {
+            let error = match lost {
+                Some(error) if repeatable => error.clone(),
+                _ => Error::OutcomeUnknown { what: String::new() },
+            };
+            wakers.extend(calls.answer(seq, Err(error)));
+        }
+        calls.forget();
+        drop(calls);
+        moved.into_iter().for_each(|seq| self.send_again(seq));
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    fn has_calls(&self, node: NodeId) -> bool {
+        self.calls.lock().unwrap().slots.iter().any(|slot| slot.node == node && !slot.frame.is_empty())
+    }
+
+    fn work(&self, node: NodeId) -> Arc<Notify> {
+        let calls = self.calls.lock().unwrap();
+        calls.ways.iter().find(|way| way.node == node).map(|way| way.work.clone()).unwrap_or_default()
     }
 }
 
@@ -187,6 +308,10 @@ impl Calls {
             self.slots.pop_front();
             self.base += 1;
         }
+    }
+
+    fn output(&mut self, node: NodeId) -> &mut Vec<u8> {
+        &mut self.ways.iter_mut().find(|way| way.node == node).expect("a connection has a way").output
     }
 
     fn answer(&mut self, seq: u64, result: Result<Vec<u8>>) -> Option<Waker> {
@@ -207,19 +332,18 @@ impl Calls {
         }
     }
 
-    /// The frames of all unanswered calls, for a new connection.
-    fn unanswered(&mut self) -> Vec<u8> {
+    /// The frames of all unanswered calls of a node, for a new connection.
+    fn unanswered(&mut self, node: NodeId) -> Vec<u8> {
         let mut frames = Vec::new();
         for (i, slot) in self.slots.iter().enumerate() {
-            if !slot.frame.is_empty() {
+            if slot.node == node && !slot.frame.is_empty() {
                 frames.extend_from_slice(&slot.frame);
                 if slot.withdrawn {
-                    let request = wire::parse_request(&slot.frame[4..]).expect("this end wrote it");
-                    frames.extend_from_slice(&wire::withdraw_frame(&request.head, self.base + i as u64));
+                    frames.extend_from_slice(&wire::withdraw_frame(&slot.head, self.base + i as u64));
                 }
             }
         }
-        self.output.clear();
+        self.output(node).clear();
         frames
     }
 }
@@ -293,21 +417,44 @@ impl Drop for Answer {
 /// Room for the answers that one read may bring.
 const INPUT: usize = 64 << 10;
 
-/// Drives the connection until nobody needs it any more, over as many connections as it takes.
-async fn drive(calls: Arc<Inner>, link: Arc<Link>, mut session: SessionId) {
-    let mut resuming = false;
+/// Drives the connection to a node until nobody needs it any more, over as many connections as it takes.
+async fn drive(calls: Arc<Inner>, node: NodeId) {
+    let mut resuming = None;
+    let work = calls.work(node);
     while !calls.is_over() {
         let dialled = {
-            let link = link.clone();
-            tokio::task::spawn_blocking(move || link.dial(session)).await
+            let (link, session) = (calls.link.clone(), *calls.session.lock().unwrap());
+            tokio::task::spawn_blocking(move || match node {
+                ALONE => link.dial(session),
+                node => link.dial_node(node, session),
+            })
+            .await
         };
         let connected = match dialled {
-            Ok(Ok((stream, welcome))) if resuming && !welcome.resumed => {
-                // As for blocking calls: what was sent may have been applied.
-                calls.fail(&Error::OutcomeUnknown { what: String::new() }, false, |slot| !slot.repeatable);
+            Ok(Ok((stream, welcome))) => {
+                let before = resuming.replace(welcome.node);
+                if !welcome.resumed && before == Some(welcome.node) {
+                    // As for blocking calls: what was sent may have been applied.
+                    let clustered = welcome.cluster.is_some();
+                    let in_doubt =
+                        |slot: &Slot| !(slot.repeatable || clustered && slot.head.object.is_persistent());
+                    let error = Error::OutcomeUnknown { what: String::new() };
+                    calls.fail(&error, false, |slot| slot.node == node && in_doubt(slot));
+                }
                 stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream))
             }
-            Ok(Ok((stream, _))) => stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)),
+            Ok(Err(error @ Error::Unreachable { .. })) if node != ALONE => {
+                // What is kept for the next connection is with the calls; whoever adds more wakes this task.
+                calls.calls.lock().unwrap().output(node).clear();
+                calls.move_on(node, Some(&error));
+                let pause = tokio::time::sleep(PAUSE);
+                if calls.has_calls(node) {
+                    pause.await;
+                } else {
+                    work.notified().await;
+                }
+                continue;
+            }
             Ok(Err(error)) => {
                 // Out of reach now is not out of reach for ever: the next call tries again. A run that is lost, or
                 // a client that is refused, stays so.
@@ -317,43 +464,56 @@ async fn drive(calls: Arc<Inner>, link: Arc<Link>, mut session: SessionId) {
                     return;
                 }
                 // The callers have given up, but their calls may be parked: they go with the old session.
-                session = SessionId(id::fresh());
-                resuming = false;
-                calls.work.notified().await;
+                *calls.session.lock().unwrap() = SessionId(id::fresh());
+                resuming = None;
+                calls.calls.lock().unwrap().output(node).clear();
+                work.notified().await;
                 continue;
             }
             Err(error) => Err(io::Error::other(error)),
         };
         match connected {
-            Ok(stream) => {
-                resuming = true;
-                match converse(stream, &calls).await {
-                    Ok(()) => return,
-                    Err(error) => tracing::debug!(%error, "the shared connection broke; connecting again"),
-                }
-            }
+            Ok(stream) => match converse(stream, &calls, node, &work).await {
+                Ok(()) => return,
+                Err(error) => tracing::debug!(%error, "the shared connection broke; connecting again"),
+            },
             Err(error) => tracing::warn!(%error, "the shared connection can't be opened"),
         }
     }
 }
 
+/// The pause between attempts to reach a node of a cluster.
+const PAUSE: Duration = Duration::from_millis(50);
+
 /// Writes and reads until the connection breaks (an error) or nobody needs it any more.
-async fn converse(mut stream: TcpStream, calls: &Inner) -> io::Result<()> {
+async fn converse(mut stream: TcpStream, calls: &Arc<Inner>, node: NodeId, work: &Notify) -> io::Result<()> {
     let (mut reader, mut writer) = stream.split();
-    let again = calls.calls.lock().unwrap().unanswered();
+    let again = calls.calls.lock().unwrap().unanswered(node);
+    let mut told = 0;
+    let mut news = || {
+        let version = calls.link.news.load(Ordering::Relaxed);
+        let changed = std::mem::replace(&mut told, version) != version;
+        changed.then(|| calls.link.news()).flatten()
+    };
+    if let Some(news) = news() {
+        writer.write_all(&news).await?;
+    }
     writer.write_all(&again).await?;
     drop(again);
     let write = async {
         let mut frames = Vec::new();
         loop {
-            std::mem::swap(&mut calls.calls.lock().unwrap().output, &mut frames);
+            std::mem::swap(calls.calls.lock().unwrap().output(node), &mut frames);
             if !frames.is_empty() {
+                if let Some(news) = news() {
+                    writer.write_all(&news).await?;
+                }
                 writer.write_all(&frames).await?;
                 frames.clear();
             } else if calls.is_over() {
                 return io::Result::Ok(());
             } else {
-                calls.work.notified().await;
+                work.notified().await;
             }
         }
     };
@@ -367,7 +527,7 @@ async fn converse(mut stream: TcpStream, calls: &Inner) -> io::Result<()> {
                 return io::Result::<()>::Err(io::ErrorKind::UnexpectedEof.into());
             }
             filled += read;
-            let used = settle(calls, &input[..filled], &mut wakers).map_err(io::Error::other)?;
+            let used = settle(calls, node, &input[..filled], &mut wakers).map_err(io::Error::other)?;
             wakers.drain(..).for_each(Waker::wake);
             input.copy_within(used..filled, 0);
             filled -= used;
@@ -379,20 +539,31 @@ async fn converse(mut stream: TcpStream, calls: &Inner) -> io::Result<()> {
             }
         }
     };
+    let follow = async {
+        let mut changes = calls.link.routes.changes();
+        while changes.changed().await.is_ok() {
+            calls.move_on(node, None);
+        }
+    };
     tokio::select! {
         result = write => result,
         result = read => result,
+        () = follow => Ok(()),
     }
 }
 
 /// Completes every answer that is whole; returns how many bytes that used.
-fn settle(calls: &Inner, bytes: &[u8], wakers: &mut Vec<Waker>) -> Result<usize> {
+fn settle(calls: &Arc<Inner>, node: NodeId, bytes: &[u8], wakers: &mut Vec<Waker>) -> Result<usize> {
     let mut used = 0;
     let mut guard = calls.calls.lock().unwrap();
     while let Some(end) = wire::complete(&bytes[used..], u64::MAX)? {
         let answer = wire::parse_answer(&bytes[used + 4..used + end])?;
-        let result = answer.result().map(<[u8]>::to_vec);
-        wakers.extend(guard.answer(answer.seq, result));
+        if let Some(elsewhere) = answer.elsewhere()? {
+            wakers.extend(calls.elsewhere(&mut guard, answer.seq, node, &elsewhere));
+        } else {
+            let result = answer.result().map(<[u8]>::to_vec);
+            wakers.extend(guard.answer(answer.seq, result));
+        }
         used += end;
     }
     guard.forget();

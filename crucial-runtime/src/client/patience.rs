@@ -1,0 +1,48 @@
+//! How long, and how often, something is tried again.
+
+use std::time::{Duration, Instant};
+
+/// The shortest pause between two attempts, and the longest.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(200));
+
+/// What is left of the time for something that does not work yet.
+#[derive(Debug)]
+pub(super) struct Patience {
+    limit: Duration,
+    /// Since when it does not work.
+    since: Option<Instant>,
+    pause: Duration,
+}
+
+impl Patience {
+    pub(super) fn new(limit: Duration) -> Self {
+        Patience { limit, since: None, pause: PAUSE.0 }
+    }
+
+    /// Whether nothing has failed yet; from now on something has.
+    pub(super) fn is_fresh(&mut self) -> bool {
+        let fresh = self.since.is_none();
+        self.since.get_or_insert_with(Instant::now);
+        fresh
+    }
+
+    /// The pause before the next attempt, if there is to be one. The pauses grow.
+    pub(super) fn pause(&mut self) -> Option<Duration> {
+        let since = *self.since.get_or_insert_with(Instant::now);
+        if since.elapsed() > self.limit {
+            return None;
+        }
+        let pause = self.pause;
+        self.pause = (pause * 2).min(PAUSE.1);
+        Some(pause)
+    }
+
+    /// Waits for the next attempt, if there is to be one.
+    pub(super) fn wait(&mut self) -> bool {
+        let pause = self.pause();
+        if let Some(pause) = pause {
+            std::thread::sleep(pause);
+        }
+        pause.is_some()
+    }
+}
