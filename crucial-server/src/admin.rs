@@ -1,6 +1,9 @@
 //! The control plane: administration of a node, over tarpc.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures::StreamExt;
 
@@ -9,7 +12,7 @@ use crucial_runtime::{
     wire::{MAGIC, Plane},
 };
 use tarpc::{
-    client,
+    client::{self, RpcError},
     context::{self, Context},
     server::{BaseChannel, Channel},
     tokio_util::codec::{Framed, LengthDelimitedCodec},
@@ -24,6 +27,8 @@ use crate::node::{Node, Status};
 pub trait Admin {
     /// The node's state.
     async fn status() -> Status;
+    /// Gives away all that the node has, and takes it out of its cluster.
+    async fn leave() -> Result<()>;
 }
 
 fn framed(stream: TcpStream) -> Framed<TcpStream, LengthDelimitedCodec> {
@@ -36,6 +41,10 @@ struct Served(Arc<Node>);
 impl Admin for Served {
     async fn status(self, _: Context) -> Status {
         self.0.status()
+    }
+
+    async fn leave(self, _: Context) -> Result<()> {
+        self.0.retire(true).await
     }
 }
 
@@ -54,20 +63,44 @@ pub(crate) async fn serve(node: Arc<Node>, stream: TcpStream) {
 /// How long a node may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long a node may take to leave its cluster.
+const LEAVING: Duration = Duration::from_secs(60);
+
 /// Asks the node at `address` (`host:port`) for its state.
 ///
 /// # Errors
 /// If it can't be reached, or doesn't answer.
 pub async fn status(address: &str) -> Result<Status> {
-    let failed = |error: String| Error::Unreachable { tried: format!("{address}: {error}"), after: PATIENCE };
-    let ask = async {
+    ask(address, PATIENCE, |admin, cx| async move { admin.status(cx).await }).await
+}
+
+/// Takes the node at `address` (`host:port`) out of its cluster. Others have what it had when this returns.
+///
+/// # Errors
+/// If it can't be reached, belongs to no cluster, or is the last node of it.
+pub async fn leave(address: &str) -> Result<()> {
+    ask(address, LEAVING, |admin, cx| async move { admin.leave(cx).await }).await?
+}
+
+async fn ask<R, F>(
+    address: &str,
+    patience: Duration,
+    ask: impl FnOnce(AdminClient, Context) -> F,
+) -> Result<R>
+where
+    F: Future<Output = Result<R, RpcError>>,
+{
+    let failed = |error: String| Error::Unreachable { tried: format!("{address}: {error}"), after: patience };
+    let asked = async {
         let mut stream = TcpStream::connect(address).await.map_err(|e| failed(e.to_string()))?;
         crucial_runtime::client::prepare(&stream).map_err(|e| failed(e.to_string()))?;
         stream.write_all(MAGIC).await.map_err(|e| failed(e.to_string()))?;
         stream.write_u8(Plane::Control as u8).await.map_err(|e| failed(e.to_string()))?;
         let transport = tarpc::serde_transport::new(framed(stream), MessagePack::default());
         let admin = AdminClient::new(client::Config::default(), transport).spawn();
-        admin.status(context::current()).await.map_err(|e| failed(e.to_string()))
+        let mut context = context::current();
+        context.deadline = Instant::now() + patience;
+        ask(admin, context).await.map_err(|e| failed(e.to_string()))
     };
-    tokio::time::timeout(PATIENCE, ask).await.unwrap_or_else(|_| Err(failed("no answer".to_owned())))
+    tokio::time::timeout(patience, asked).await.unwrap_or_else(|_| Err(failed("no answer".to_owned())))
 }

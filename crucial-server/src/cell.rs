@@ -10,9 +10,11 @@ use crucial_runtime::{
     context::Context,
     error::{Error, Result},
     function::panic_message,
+    id::ObjectId,
     object::{Access, MethodInfo, Object, TypeInfo},
     run::in_method,
 };
+use serde::{Deserialize, Serialize};
 
 use crate::parked::{Call, Parked};
 
@@ -40,6 +42,71 @@ pub struct Cell<O> {
     limit: u64,
 }
 
+/// An object with its parked calls, as data: what is replicated, stored, and moved to another node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Image<O> {
+    #[serde(with = "crucial_runtime::bulk")]
+    state: Vec<u8>,
+    poison: Option<Box<str>>,
+    /// In the order of arrival.
+    parked: Vec<ParkedImage<O>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct ParkedImage<O> {
+    method: u16,
+    #[serde(with = "crucial_runtime::bulk")]
+    args: Vec<u8>,
+    context: Context,
+    origin: O,
+}
+
+impl<O> Image<O> {
+    /// The same with other origins; calls whose origin is not known any more are left out.
+    pub fn map_origins<P>(self, mut origin: impl FnMut(O) -> Option<P>) -> Image<P> {
+        let parked = self.parked.into_iter().filter_map(|call| {
+            let origin = origin(call.origin)?;
+            Some(ParkedImage { method: call.method, args: call.args, context: call.context, origin })
+        });
+        Image { state: self.state, poison: self.poison, parked: parked.collect() }
+    }
+}
+
+/// Runs a constructor. `key` is the object's key, or what stands for it in messages.
+pub fn construct(
+    info: &'static TypeInfo,
+    key: &str,
+    constructor: u16,
+    args: &[u8],
+    mut context: Context,
+) -> Result<Box<dyn Object>> {
+    let made =
+        catch_unwind(AssertUnwindSafe(|| in_method(|| (info.construct)(constructor, args, &mut context))));
+    made.unwrap_or_else(|panic| {
+        Err(Error::MethodPanicked {
+            object: format!("{} {key}", info.name),
+            method: info.constructors.get(usize::from(constructor)).copied().unwrap_or("?").to_owned(),
+            message: panic_message(&*panic),
+        })
+    })
+}
+
+/// An identity is a hash of type and key: that it means this object is checked once, when a handle is made.
+pub fn check_same(here: (&TypeInfo, &str), wanted: (&TypeInfo, &str)) -> Result<()> {
+    if (here.0.name, here.1) == (wanted.0.name, wanted.1) {
+        return Ok(());
+    }
+    let name = |(info, key): (&TypeInfo, &str)| format!("{} {key}", info.name);
+    Err(Error::Refused {
+        reason: format!("{} has the same identity as {}: choose another key", name(wanted), name(here)),
+    })
+}
+
+/// The error for an object that is not there.
+pub fn no_such(object: ObjectId) -> Error {
+    Error::NoSuchObject { object: format!("object #{:012x}", object.0 >> 80) }
+}
+
 impl<O> fmt::Debug for Cell<O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Cell")
@@ -53,6 +120,30 @@ impl<O> Cell<O> {
     /// A cell for `object`, where at most `limit` calls may wait.
     pub fn new(info: &'static TypeInfo, key: Arc<str>, object: Box<dyn Object>, limit: u64) -> Self {
         Cell { info, key, object, poison: None, parked: Parked::default(), limit }
+    }
+
+    /// The cell as data; `origin` says where answers go, as data.
+    pub fn image<P>(&self, origin: impl Fn(&O) -> P) -> Result<Image<P>> {
+        let mut state = Vec::new();
+        self.object.snapshot(&mut state)?;
+        let parked = self.parked.iter().map(|(method, call)| ParkedImage {
+            method,
+            args: call.args.to_vec(),
+            context: call.context.clone(),
+            origin: origin(&call.origin),
+        });
+        Ok(Image { state, poison: self.poison.clone(), parked: parked.collect() })
+    }
+
+    /// The cell that has this image.
+    pub fn restore(info: &'static TypeInfo, key: Arc<str>, image: Image<O>, limit: u64) -> Result<Self> {
+        let mut cell = Cell::new(info, key, (info.restore)(&image.state)?, limit);
+        cell.poison = image.poison;
+        for ParkedImage { method, args, context, origin } in image.parked {
+            let info = cell.method(method)?;
+            cell.parked.push(method, info, &args, context, origin);
+        }
+        Ok(cell)
     }
 
     /// The object's type and key.
@@ -194,6 +285,15 @@ impl<O> Cell<O> {
         step
     }
 
+    /// The error for a call that would wait where `limit` calls wait already.
+    pub fn too_many(&self, limit: u64) -> Error {
+        Error::TooMany {
+            what: format!("calls that wait at {}", self.name()),
+            limit,
+            setting: "limit_parked".to_owned(),
+        }
+    }
+
     fn park(
         &mut self,
         method: u16,
@@ -203,11 +303,7 @@ impl<O> Cell<O> {
         origin: impl FnOnce() -> O,
     ) -> Step {
         if self.parked.len() as u64 >= self.limit {
-            return Step::Done(Err(Error::TooMany {
-                what: format!("calls that wait at {}", self.name()),
-                limit: self.limit,
-                setting: "limit_parked".to_owned(),
-            }));
+            return Step::Done(Err(self.too_many(self.limit)));
         }
         self.parked.push(method, info, args, cx, origin());
         Step::Parked

@@ -168,12 +168,14 @@ pub(crate) async fn serve(node: Arc<Node>, mut stream: TcpStream, spin: Duration
     let hello = match greeting {
         Ok(Greeting::Data(hello)) => hello,
         Ok(Greeting::Control) => return admin::serve(node, stream).await,
+        Ok(Greeting::Peer) => return node.serve_peer(stream).await,
         Err(error) => {
             tracing::warn!(%peer, %error, "a connection is refused");
             let _ = stream.write_all(&refusal(error)).await;
             return drain(&stream).await;
         }
     };
+    node.ready().await;
     let outbox = Arc::new(Outbox::new(stream));
     let link: Arc<dyn Link> = outbox.clone();
     match node.open(&hello, link.clone()) {
@@ -209,6 +211,7 @@ pub(crate) async fn serve(node: Arc<Node>, mut stream: TcpStream, spin: Duration
 enum Greeting {
     Data(Hello),
     Control,
+    Peer,
 }
 
 fn refused<T>(reason: impl Into<String>) -> Result<T> {
@@ -224,6 +227,7 @@ async fn greet(stream: &mut TcpStream) -> Result<Greeting> {
     }
     match magic[MAGIC.len()] {
         b if b == Plane::Control as u8 => return Ok(Greeting::Control),
+        b if b == Plane::Peer as u8 => return Ok(Greeting::Peer),
         b if b == Plane::Data as u8 => {}
         other => return refused(format!("there is no plane {other}")),
     }

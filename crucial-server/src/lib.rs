@@ -11,6 +11,8 @@
 
 pub mod admin;
 pub mod cell;
+#[cfg(feature = "cluster")]
+pub mod cluster;
 pub mod connection;
 pub mod embedded;
 pub mod leases;

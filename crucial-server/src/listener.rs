@@ -29,6 +29,12 @@ impl Listener {
         Ok(Listener { node, socket, spin })
     }
 
+    /// The node that it serves.
+    #[must_use]
+    pub fn node(&self) -> &Arc<Node> {
+        &self.node
+    }
+
     /// Where it listens.
     ///
     /// # Errors

@@ -40,6 +40,12 @@ impl Members {
         self.present.attach(member);
     }
 
+    /// Whether it is present.
+    #[must_use]
+    pub fn contains(&self, member: MemberId) -> bool {
+        self.present.contains(member)
+    }
+
     /// A connection of the process closes.
     pub fn detach(&mut self, member: MemberId, now: Instant) {
         self.present.detach(member, now);

@@ -107,6 +107,15 @@ impl<O> Parked<O> {
         call.map(|call| call.origin)
     }
 
+    /// All calls with their methods, in the order of arrival.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u16, &Call<O>)> {
+        let calls =
+            self.groups.values().flat_map(|group| group.calls.iter().map(|call| (group.method, call)));
+        let mut calls: Vec<_> = calls.collect();
+        calls.sort_by_key(|(_, call)| call.arrival);
+        calls.into_iter()
+    }
+
     /// Takes all calls, in the order of arrival.
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = O> + use<O> {
         self.count = 0;

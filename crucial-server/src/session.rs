@@ -6,12 +6,13 @@ use crucial_runtime::{
     error::{Error, Result},
     id::ObjectId,
 };
+use serde::{Deserialize, Serialize};
 
 /// The calls of one session that the client has not acknowledged.
 ///
 /// Invariant: of a number that was begun, [`Session::begin`] never says [`Begin::Fresh`] again while the client may
 /// still repeat it, that is until it acknowledges the number.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Session {
     /// The number of the first entry: all calls below it are acknowledged.
     base: u64,
@@ -20,7 +21,7 @@ pub struct Session {
     closed: bool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 enum Entry {
     /// Not arrived, or a read, which is not remembered.
     #[default]
@@ -28,7 +29,7 @@ enum Entry {
     /// Runs, waits for its object to be free, or is parked at it.
     Running { object: ObjectId, withdrawn: bool, repeated: bool },
     /// Ended, with this frame as its answer.
-    Done(Arc<[u8]>),
+    Done(#[serde(with = "crucial_runtime::bulk")] Arc<[u8]>),
 }
 
 /// What to do with a call that has arrived.
@@ -106,6 +107,44 @@ impl Session {
         let Some(entry) = self.entry(seq) else { return false };
         let before = std::mem::replace(entry, Entry::Done(frame.into()));
         matches!(before, Entry::Running { repeated: true, .. })
+    }
+
+    /// The call was not made after all: it may arrive again, here or elsewhere.
+    pub fn forget(&mut self, seq: u64) {
+        if let Some(entry @ Entry::Running { .. }) = self.entry(seq) {
+            *entry = Entry::Unknown;
+        }
+    }
+
+    /// The part that another node needs to go on with the objects to which this applies: what has ended, and what waits at
+    /// them. None if there is nothing.
+    pub fn part(&self, belongs: impl Fn(ObjectId) -> bool) -> Option<Session> {
+        let mut part = self.clone();
+        let mut empty = !part.closed;
+        for entry in &mut part.entries {
+            match entry {
+                Entry::Running { object, .. } if !belongs(*object) => *entry = Entry::Unknown,
+                Entry::Unknown => {}
+                _ => empty = false,
+            }
+        }
+        (!empty).then_some(part)
+    }
+
+    /// Goes on with what another node has told. What has ended anywhere has ended.
+    pub fn merge(&mut self, part: Session) {
+        self.closed |= part.closed;
+        self.acknowledge(part.base);
+        for (seq, entry) in (part.base..).zip(part.entries) {
+            let Some(at) = seq.checked_sub(self.base).map(|at| at as usize) else { continue };
+            if self.entries.len() <= at {
+                self.entries.resize_with(at + 1, Entry::default);
+            }
+            match (&self.entries[at], &entry) {
+                (Entry::Unknown, _) | (Entry::Running { .. }, Entry::Done(_)) => self.entries[at] = entry,
+                _ => {}
+            }
+        }
     }
 
     /// The client takes the call back. Returns the object where it may be parked.

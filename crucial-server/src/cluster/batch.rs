@@ -1,0 +1,195 @@
+//! What a partition's leader puts into one log entry: the calls that have come since the last one.
+//!
+//! | part | bytes | |
+//! |---|---|---|
+//! | time | 8 | microseconds since the Unix epoch, little-endian as all numbers |
+//! | seed | 8 | of the random numbers |
+//! | items | the rest | |
+//!
+//! An item starts with a byte for its kind. A call (0) has the session (16), the process (16), the length of the frame (4)
+//! and the frame as it came from the client; the end of a session (1) has the session (16); lost processes (2) have a
+//! length (4) and the encoded arguments of a `#[lost]` method.
+
+use crucial_runtime::{
+    context::Context,
+    error::{Error, Result},
+    id::{MemberId, SessionId},
+};
+
+const CALL: u8 = 0;
+const EXPIRE: u8 = 1;
+const LOST: u8 = 2;
+const HEADER: usize = 16;
+
+/// One thing to apply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Item<'a> {
+    /// A call of an object.
+    Call {
+        /// The caller's session.
+        session: SessionId,
+        /// The caller's process.
+        member: MemberId,
+        /// The request's frame without its length field.
+        body: &'a [u8],
+    },
+    /// A session is over.
+    Expire {
+        /// Which.
+        session: SessionId,
+    },
+    /// Processes are lost.
+    Lost {
+        /// The encoded arguments of a `#[lost]` method.
+        members: &'a [u8],
+    },
+}
+
+/// Items that gather until they are proposed.
+#[derive(Debug, Default)]
+pub struct Builder {
+    bytes: Vec<u8>,
+}
+
+impl Builder {
+    /// Adds an item.
+    pub fn push(&mut self, item: Item<'_>) {
+        if self.bytes.is_empty() {
+            self.bytes.resize(HEADER, 0);
+        }
+        match item {
+            Item::Call { session, member, body } => {
+                self.bytes.push(CALL);
+                self.bytes.extend_from_slice(&session.0.to_le_bytes());
+                self.bytes.extend_from_slice(&member.0.to_le_bytes());
+                self.block(body);
+            }
+            Item::Expire { session } => {
+                self.bytes.push(EXPIRE);
+                self.bytes.extend_from_slice(&session.0.to_le_bytes());
+            }
+            Item::Lost { members } => {
+                self.bytes.push(LOST);
+                self.block(members);
+            }
+        }
+    }
+
+    fn block(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// Whether there is nothing in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// How many bytes it has.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// The command, with the time and the seed of its calls.
+    #[must_use]
+    pub fn finish(mut self, micros: u64, seed: u64) -> Vec<u8> {
+        self.bytes[..8].copy_from_slice(&micros.to_le_bytes());
+        self.bytes[8..HEADER].copy_from_slice(&seed.to_le_bytes());
+        self.bytes
+    }
+}
+
+/// A command as it is applied.
+#[derive(Debug)]
+pub struct Batch<'a> {
+    micros: u64,
+    seeds: Context,
+    rest: &'a [u8],
+}
+
+impl<'a> Batch<'a> {
+    /// Reads a command.
+    pub fn parse(command: &'a [u8]) -> Result<Self> {
+        let mut rest = command;
+        let micros = u64::from_le_bytes(take(&mut rest)?);
+        let seed = u64::from_le_bytes(take(&mut rest)?);
+        Ok(Batch { micros, seeds: Context::new(0, seed), rest })
+    }
+
+    /// The next item, with its surroundings.
+    #[allow(clippy::should_implement_trait)]
+    pub fn next(&mut self) -> Result<Option<(Item<'a>, Context)>> {
+        let Some((kind, rest)) = self.rest.split_first() else { return Ok(None) };
+        self.rest = rest;
+        let item = match *kind {
+            CALL => {
+                let session = SessionId(u128::from_le_bytes(take(&mut self.rest)?));
+                let member = MemberId(u128::from_le_bytes(take(&mut self.rest)?));
+                Item::Call { session, member, body: self.block()? }
+            }
+            EXPIRE => Item::Expire { session: SessionId(u128::from_le_bytes(take(&mut self.rest)?)) },
+            LOST => Item::Lost { members: self.block()? },
+            other => {
+                return Err(Error::Refused { reason: format!("a log entry has an item of kind {other}") });
+            }
+        };
+        // Neighbouring seeds would give calls overlapping sequences, so each seed is a random number itself.
+        Ok(Some((item, Context::new(self.micros, self.seeds.random()))))
+    }
+
+    fn block(&mut self) -> Result<&'a [u8]> {
+        let length = u32::from_le_bytes(take(&mut self.rest)?) as usize;
+        let (block, rest) = self.rest.split_at_checked(length).ok_or_else(cut)?;
+        self.rest = rest;
+        Ok(block)
+    }
+}
+
+fn take<const N: usize>(bytes: &mut &[u8]) -> Result<[u8; N]> {
+    let (first, rest) = bytes.split_first_chunk().ok_or_else(cut)?;
+    *bytes = rest;
+    Ok(*first)
+}
+
+fn cut() -> Error {
+    Error::Refused { reason: "a log entry is cut off".to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn items_come_out_as_they_went_in() {
+        let items = [
+            Item::Call { session: SessionId(1), member: MemberId(2), body: b"body" },
+            Item::Expire { session: SessionId(3) },
+            Item::Lost { members: b"lost" },
+            Item::Call { session: SessionId(4), member: MemberId(5), body: b"" },
+        ];
+        let mut builder = Builder::default();
+        assert!(builder.is_empty());
+        items.into_iter().for_each(|item| builder.push(item));
+        let command = builder.finish(7, 8);
+        let mut batch = Batch::parse(&command).unwrap();
+        let mut contexts = Vec::new();
+        for item in items {
+            let (read, context) = batch.next().unwrap().unwrap();
+            assert_eq!(read, item);
+            assert!(!contexts.contains(&context), "every call has random numbers of its own");
+            contexts.push(context);
+        }
+        assert_eq!(batch.next().unwrap(), None);
+        for end in 1..command.len() {
+            let read = Batch::parse(&command[..end]).and_then(|mut batch| {
+                while batch.next()?.is_some() {}
+                Ok(())
+            });
+            // A cut between items is a shorter command.
+            let whole = [16, 16 + 41, 16 + 41 + 17, 16 + 41 + 17 + 9];
+            assert_eq!(read.is_ok(), whole.contains(&end), "{end}");
+        }
+    }
+}

@@ -1,0 +1,622 @@
+//! What a node does by itself: it brings its groups, and the objects that it owns, to where the placement wants them.
+//!
+//! Every node looks at the placement and does its own part: the leader of a partition changes who holds the replicas, the
+//! owner hands the ephemeral objects over, and the leader of the first group says which nodes are lost.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    sync::{Arc, Mutex, Weak, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use crucial_runtime::error::{Error, Result};
+use openraft::{ChangeMembers, async_runtime::watch::WatchReceiver};
+
+use super::{
+    Change, Cluster, MARGIN, META, NodeId, OWNER_LEASE, Options, Remembered,
+    group::{self, Group},
+    partition::Partition,
+    peers::{Bytes, Lane, NodeClient, Peers},
+    placement::{Placement, State},
+    raft::Peer,
+};
+
+/// How often a node looks whether there is something to do.
+const TICK: Duration = Duration::from_millis(200);
+/// How often a node says that it is there.
+const KEEP: Duration = Duration::from_millis(400);
+/// How often sessions and processes are looked at.
+const EXPIRY: Duration = Duration::from_secs(1);
+/// How long a node tries to join.
+const JOINING: Duration = Duration::from_secs(10);
+/// How many nodes vote in the first group. More would only make it slower.
+const VOTERS: usize = 5;
+/// How long a change of a group may take.
+const CHANGE: Duration = Duration::from_secs(30);
+/// How long a node may take to accept the objects of a partition, beside the time that 10 MB/s would take.
+const TAKING: Duration = Duration::from_secs(3);
+/// How long a node that stops waits until others have what it owns.
+const STOPPING: Duration = Duration::from_secs(60);
+
+/// Asks the nodes at `options.join` for a place in their cluster.
+pub(super) async fn join(
+    peers: &Arc<Peers>,
+    options: &Options,
+    own: &str,
+    incarnation: u128,
+) -> Result<Remembered> {
+    let start = Instant::now();
+    loop {
+        let mut tried = Vec::new();
+        for address in &options.join {
+            let asked = async {
+                let node = peers.dial(address).await?;
+                let change = Change::Join { address: own.to_owned(), incarnation };
+                let failed = |e: &dyn ToString| Error::Unreachable {
+                    tried: format!("{address}: {}", e.to_string()),
+                    after: JOINING,
+                };
+                let mut context = tarpc::context::current();
+                context.deadline = Instant::now() + JOINING;
+                let id = node.change(context, change, 0).await.map_err(|e| failed(&e))??;
+                let placement = node.placement(tarpc::context::current()).await.map_err(|e| failed(&e))?;
+                peers.learn(&placement);
+                Ok(Remembered { node: id, cluster: placement.name })
+            };
+            match asked.await {
+                Ok(remembered) => return Ok(remembered),
+                Err(error @ Error::Refused { .. }) => return Err(error),
+                Err(Error::Unreachable { tried: why, .. }) => tried.push(why),
+                Err(error) => tried.push(format!("{address}: {error}")),
+            }
+        }
+        if start.elapsed() > JOINING {
+            return Err(Error::Unreachable { tried: tried.join("; "), after: JOINING });
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// Brings the node into its cluster, and starts what keeps it there.
+pub(super) async fn run(cluster: &Arc<Cluster>, begins: Option<Change>, joined: bool) -> Result<()> {
+    let stopped = |e: &dyn std::fmt::Display| group::stopped(META, e);
+    tokio::spawn(control(Arc::downgrade(cluster)));
+    if let Some(begin) = begins {
+        let peer = Peer { address: cluster.address.clone() };
+        let alone = BTreeMap::from([(cluster.id, peer)]);
+        if !cluster.meta.raft.is_initialized().await.map_err(|e| stopped(&e))? {
+            cluster.meta.raft.initialize(alone).await.map_err(|e| stopped(&e))?;
+        }
+        match cluster.insist(begin).await {
+            // It began, but stopped before it could remember that.
+            Err(Error::Refused { .. }) => start_again(cluster).await?,
+            begun => drop(begun?),
+        }
+    } else if !joined {
+        start_again(cluster).await?;
+    }
+    tokio::spawn(keep(Arc::downgrade(cluster)));
+    // The node is ready when it knows the cluster, itself included.
+    let mut placement = cluster.placement.placement.subscribe();
+    let known = placement.wait_for(|p| p.nodes.get(&cluster.id).is_some_and(|n| n.state == State::Up));
+    let waited = tokio::time::timeout(CHANGE, known).await.map(|known| known.is_ok());
+    if waited != Ok(true) {
+        return Err(Error::Io {
+            what: "waiting for the cluster".to_owned(),
+            reason: "no majority of its nodes has answered".to_owned(),
+        });
+    }
+    Ok(())
+}
+
+/// Comes back into the cluster, however long it takes until enough of its nodes are there.
+async fn start_again(cluster: &Cluster) -> Result<()> {
+    let mut since = Instant::now();
+    let start = Change::Start {
+        node: cluster.id,
+        address: cluster.address.clone(),
+        incarnation: cluster.node.incarnation(),
+    };
+    loop {
+        match cluster.change(start.clone(), 0).await {
+            Err(Error::Io { reason, .. } | Error::Unreachable { tried: reason, .. }) => {
+                if since.elapsed() > JOINING {
+                    tracing::warn!(%reason, "this node waits for the others of its cluster");
+                    since = Instant::now();
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            result => return result.map(drop),
+        }
+    }
+}
+
+/// Says again and again that the node is there.
+async fn keep(cluster: Weak<Cluster>) {
+    let mut ticks = tokio::time::interval(KEEP);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let Some(cluster) = cluster.upgrade() else { return };
+        let (asked, incarnation, id) = (cluster.micros(), cluster.node.incarnation(), cluster.id);
+        let placement = cluster.placement.get();
+        if placement.nodes.get(&id).is_some_and(|n| n.state == State::Down && n.incarnation == incarnation)
+            && !cluster.stopping.load(Ordering::SeqCst)
+        {
+            tracing::warn!("this node was taken for lost: it comes back");
+            let change = Change::Start { node: id, address: cluster.address.clone(), incarnation };
+            let _ = cluster.change(change, 0).await;
+        }
+        let heard = if cluster.meta.leads() {
+            cluster.heard(id, incarnation)
+        } else if let Some(leader) = cluster.meta.leader() {
+            let ask = |node: NodeClient, cx| async move { node.keep(cx, id, incarnation).await };
+            cluster.peers.ask(leader, None, Lane::Urgent, KEEP * 2, ask).await.unwrap_or(false)
+        } else {
+            false
+        };
+        if heard {
+            cluster.until.store(asked + OWNER_LEASE.as_micros() as u64, Ordering::Release);
+        }
+    }
+}
+
+/// What a node has begun and not ended.
+#[derive(Default)]
+struct Busy {
+    groups: Arc<Mutex<HashSet<usize>>>,
+    transfers: HashMap<usize, Instant>,
+    meta: Arc<Mutex<HashSet<usize>>>,
+    /// Since when this node leads the first group.
+    leads: Option<Instant>,
+    expired: Option<Instant>,
+}
+
+async fn control(cluster: Weak<Cluster>) {
+    let mut busy = Busy::default();
+    let mut belonged = false;
+    let Some(mut changes) = cluster.upgrade().map(|c| c.placement.placement.subscribe()) else { return };
+    loop {
+        let _ = tokio::time::timeout(TICK, changes.changed()).await;
+        let Some(cluster) = cluster.upgrade() else { return };
+        let placement = cluster.placement.get();
+        if placement.epoch == 0 {
+            continue;
+        }
+        cluster.peers.learn(&placement);
+        let known = placement.nodes.contains_key(&cluster.id);
+        belonged |= known;
+        if belonged && !known {
+            cluster.left.send_replace(true);
+        }
+        open_groups(&cluster, &placement).await;
+        cluster.open_gates(&placement);
+        cluster.lead_placement(&placement, &mut busy);
+        cluster.lead_partitions(&placement, &mut busy);
+        cluster.hand_over(&placement);
+        cluster.clear_out(&placement, &mut busy);
+    }
+}
+
+/// Opens the groups in which this node has a part, and begins those of a new cluster.
+async fn open_groups(cluster: &Arc<Cluster>, placement: &Placement) {
+    for partition in 0..placement.owners.len() {
+        if !placement.replicas(partition).contains(&cluster.id) && cluster.partition(partition).is_none() {
+            continue;
+        }
+        let opened = match cluster.open(partition).await {
+            Ok(opened) => opened,
+            Err(error) => {
+                tracing::error!(partition, %error, "a partition can't be opened");
+                continue;
+            }
+        };
+        // The first node begins all groups, before others can have a part in them.
+        if cluster.id == 1
+            && placement.nodes.len() == 1
+            && !opened.group.raft.is_initialized().await.unwrap_or(true)
+        {
+            let alone = BTreeMap::from([(cluster.id, Peer { address: cluster.address.clone() })]);
+            if let Err(error) = opened.group.raft.initialize(alone).await {
+                tracing::error!(partition, %error, "a partition can't be begun");
+            }
+        }
+    }
+}
+
+/// Does something with a group that takes its time, unless it goes on already.
+fn once(busy: &Arc<Mutex<HashSet<usize>>>, key: usize, work: impl Future<Output = ()> + Send + 'static) {
+    if !busy.lock().unwrap().insert(key) {
+        return;
+    }
+    let busy = busy.clone();
+    tokio::spawn(async move {
+        if tokio::time::timeout(CHANGE, work).await.is_err() {
+            tracing::debug!(key, "a change of a group takes too long: it is tried again");
+        }
+        busy.lock().unwrap().remove(&key);
+    });
+}
+
+/// Makes these the voters of a group; others that are in `learners` listen.
+async fn change_members(group: &Group, voters: BTreeMap<NodeId, Peer>, learners: BTreeMap<NodeId, Peer>) {
+    let (have, have_voters): (BTreeSet<NodeId>, BTreeSet<NodeId>) = {
+        let metrics = group.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let membership = metrics.membership_config.membership();
+        (membership.nodes().map(|(id, _)| *id).collect(), membership.voter_ids().collect())
+    };
+    for (id, peer) in voters.iter().chain(&learners) {
+        if !have.contains(id)
+            && let Err(error) = group.raft.add_learner(*id, peer.clone(), voters.contains_key(id)).await
+        {
+            return tracing::debug!(group = group.id(), node = id, %error, "a node can't be added to a group");
+        }
+    }
+    let wanted: BTreeSet<NodeId> = voters.keys().copied().collect();
+    if have_voters != wanted {
+        tracing::debug!(group = group.id(), ?have_voters, ?wanted, "the voters of a group change");
+        if let Err(error) = group.raft.change_membership(wanted, true).await {
+            return tracing::debug!(group = group.id(), %error, "the voters of a group can't be changed");
+        }
+    }
+    let gone: BTreeSet<NodeId> =
+        have.into_iter().filter(|id| !voters.contains_key(id) && !learners.contains_key(id)).collect();
+    if !gone.is_empty()
+        && let Err(error) = group.raft.change_membership(ChangeMembers::RemoveNodes(gone), false).await
+    {
+        tracing::debug!(group = group.id(), %error, "nodes can't be removed from a group");
+    }
+}
+
+/// The nodes that a group has, and whether it is about to change.
+fn members(group: &Group) -> (BTreeSet<NodeId>, BTreeSet<NodeId>, bool) {
+    let metrics = group.raft.metrics();
+    let metrics = metrics.borrow_watched();
+    let membership = metrics.membership_config.membership();
+    let changing = membership.get_joint_config().len() > 1;
+    (membership.voter_ids().collect(), membership.nodes().map(|(id, _)| *id).collect(), changing)
+}
+
+impl Cluster {
+    /// As the leader of the first group: who votes in it, and who is lost.
+    fn lead_placement(self: &Arc<Self>, placement: &Arc<Placement>, busy: &mut Busy) {
+        if !self.meta.leads() || !self.meta.lease_holds() {
+            busy.leads = None;
+            self.heard.lock().unwrap().clear();
+            return;
+        }
+        let leads = *busy.leads.get_or_insert_with(Instant::now);
+        let peers = |ids: &mut dyn Iterator<Item = NodeId>| -> BTreeMap<NodeId, Peer> {
+            ids.filter_map(|id| Some((id, Peer { address: placement.nodes.get(&id)?.address.clone() })))
+                .collect()
+        };
+        let staying = placement.nodes.iter().filter(|(_, n)| n.state != State::Leaving).map(|(id, _)| *id);
+        let voters = peers(&mut staying.take(VOTERS));
+        let learners = peers(&mut placement.nodes.keys().copied().filter(|id| !voters.contains_key(id)));
+        let (have_voters, have, changing) = members(&self.meta);
+        let wanted: BTreeSet<_> = voters.keys().copied().collect();
+        let all: BTreeSet<_> = placement.nodes.keys().copied().collect();
+        if have_voters != wanted || have != all || changing {
+            let cluster = self.clone();
+            once(&busy.meta, 0, async move { change_members(&cluster.meta, voters, learners).await });
+        }
+        for (id, node) in &placement.nodes {
+            let last = {
+                let mut heard = self.heard.lock().unwrap();
+                if node.state == State::Down {
+                    heard.remove(id);
+                }
+                // A node that has just come, or come back, has as much time as any other.
+                let known = heard.entry(*id).or_insert((node.incarnation, Instant::now()));
+                if known.0 != node.incarnation {
+                    *known = (node.incarnation, Instant::now());
+                }
+                known.1.max(leads)
+            };
+            let owns = placement.owners.contains(id);
+            let silent = last.elapsed() > OWNER_LEASE + MARGIN;
+            if silent && node.state != State::Down && (node.state != State::Leaving || owns) {
+                tracing::warn!(node = id, address = node.address, "a node is lost");
+                let (cluster, change) =
+                    (self.clone(), Change::Down { node: *id, incarnation: node.incarnation });
+                once(&busy.meta, 1 + *id as usize, async move {
+                    let _ = cluster.change(change, 0).await;
+                });
+            } else if silent && node.state == State::Leaving && !owns && last.elapsed() > STOPPING {
+                let (cluster, change) = (self.clone(), Change::Forget { node: *id });
+                once(&busy.meta, 1 + *id as usize, async move {
+                    let _ = cluster.change(change, 0).await;
+                });
+            }
+        }
+    }
+
+    /// As the leader of partitions: who holds their replicas, and who should lead them.
+    fn lead_partitions(self: &Arc<Self>, placement: &Arc<Placement>, busy: &mut Busy) {
+        let expires = busy.expired.is_none_or(|last| last.elapsed() > EXPIRY);
+        if expires {
+            busy.expired = Some(Instant::now());
+        }
+        for (number, partition) in self.open_partitions() {
+            let group = &partition.group;
+            if (!group.leads() || group.is_cut_off()) && partition.has_waiting() {
+                partition.give_up(&self.elsewhere(number));
+            }
+            let rested = busy.transfers.get(&number).is_none_or(|last| last.elapsed() > 3 * group::LEASE);
+            if group.is_given_away() && rested {
+                // It was not taken, so this node goes on, in a new term.
+                busy.transfers.insert(number, Instant::now());
+                let (partition, id) = (partition.clone(), self.id);
+                once(&busy.groups, number, async move { partition.group.give_to(id).await });
+                continue;
+            }
+            if !group.leads() || !group.lease_holds() {
+                continue;
+            }
+            if expires {
+                partition.expire(self.node.lease(), |session, member| self.node.knows(session, member));
+            }
+            self.lead(number, &partition, placement, busy);
+        }
+    }
+
+    fn lead(
+        self: &Arc<Self>,
+        number: usize,
+        partition: &Arc<Partition>,
+        placement: &Arc<Placement>,
+        busy: &mut Busy,
+    ) {
+        let group = &partition.group;
+        let wanted: BTreeSet<_> = placement.replicas(number).into_iter().collect();
+        let (voters, have, changing) = members(group);
+        let owner = placement.owners[number];
+        let is_up = |id: &NodeId| placement.nodes.get(id).is_some_and(|n| n.state == State::Up);
+        // A node that is not wanted any more gives the leadership away before it is removed. Whom it gives it to has to be a
+        // voter, so that one comes first.
+        let mut next = wanted.clone();
+        if !wanted.contains(&self.id) && !voters.contains(&owner) {
+            next.insert(self.id);
+        }
+        let may_change = next.contains(&self.id) && wanted.difference(&have).all(is_up);
+        if (voters != next || have != next || changing) && may_change {
+            let peer = |id: &NodeId| Some((*id, Peer { address: placement.nodes.get(id)?.address.clone() }));
+            let voters = next.iter().filter_map(peer).collect();
+            let partition = partition.clone();
+            once(&busy.groups, number, async move {
+                change_members(&partition.group, voters, BTreeMap::new()).await;
+            });
+            return;
+        }
+        let rested = busy.transfers.get(&number).is_none_or(|last| last.elapsed() > 3 * group::LEASE);
+        let successor = if owner != self.id {
+            Some(owner)
+        } else if placement.nodes.get(&self.id).is_some_and(|n| n.state == State::Up) {
+            None
+        } else {
+            voters.iter().copied().find(|id| *id != self.id && is_up(id))
+        };
+        if let Some(successor) = successor
+            && voters.contains(&successor)
+            && is_up(&successor)
+            && rested
+            && is_close(group, successor)
+        {
+            tracing::debug!(partition = number, successor, "the leadership goes to the owner");
+            busy.transfers.insert(number, Instant::now());
+            let partition = partition.clone();
+            once(&busy.groups, number, async move { partition.group.give_to(successor).await });
+        }
+    }
+
+    /// Opens the partitions whose ephemeral objects this node owns now, and closes those that it lost.
+    ///
+    /// Invariant: the objects of a partition are served by one node. It has them from the owner before, who does not serve
+    /// them any more; or the owner before is lost, and with it the objects: then none of them are here either.
+    fn open_gates(&self, placement: &Placement) {
+        let gates = self.gates.get_or_init(|| placement.owners.iter().map(|_| false.into()).collect());
+        for (number, gate) in gates.iter().enumerate() {
+            let owned = placement.owners[number] == self.id;
+            let lost = placement.lost[number];
+            let open = *gate.read().unwrap();
+            let mut moves = self.moves.lock().unwrap();
+            if moves.leaving.contains(&number) {
+                continue;
+            }
+            let outdated = moves.opened.get(&number).is_some_and(|opened| lost > *opened);
+            if open && (!owned || outdated) {
+                tracing::debug!(partition = number, "ephemeral objects are not served here any more");
+                *gate.write().unwrap() = false;
+                moves.opened.remove(&number);
+                drop(moves);
+                self.node.let_go(self.belongs(number), &self.elsewhere(number));
+                continue;
+            }
+            if owned && !open {
+                if let Some((then, objects)) = moves.arrived.remove(&number)
+                    && then == lost
+                    && let Err(error) = self.node.unpack(&objects)
+                {
+                    tracing::error!(partition = number, %error, "objects that came can't be taken in: a defect");
+                }
+                moves.opened.insert(number, placement.epoch);
+                *gate.write().unwrap() = true;
+            }
+        }
+    }
+
+    /// Hands the ephemeral objects of partitions over that another node should own.
+    fn hand_over(self: &Arc<Self>, placement: &Placement) {
+        let Some(gates) = self.gates.get() else { return };
+        for (number, wanted) in placement.wanted_owners().into_iter().enumerate() {
+            let Some(to) = wanted.filter(|to| *to != self.id) else { continue };
+            if placement.owners[number] != self.id || !*gates[number].read().unwrap() {
+                continue;
+            }
+            if self.moves.lock().unwrap().leaving.insert(number) {
+                let cluster = self.clone();
+                tokio::spawn(async move {
+                    cluster.hand(number, to).await;
+                    cluster.moves.lock().unwrap().leaving.remove(&number);
+                });
+            }
+        }
+    }
+
+    /// Hands a partition over.
+    ///
+    /// Invariant: from when the objects are packed, this node does not serve them, unless the change of the owner has
+    /// certainly not happened.
+    async fn hand(self: &Arc<Self>, number: usize, to: NodeId) {
+        let gates = self.gates.get().expect("it owns a partition");
+        let packed = tokio::task::block_in_place(|| {
+            // Waits for the calls that are being served.
+            *gates[number].write().unwrap() = false;
+            self.node.pack(self.belongs(number))
+        });
+        let reopen = || *gates[number].write().unwrap() = true;
+        let sent = match packed {
+            Ok(objects) => {
+                let patience = TAKING + Duration::from_millis(objects.len() as u64 / 10_000);
+                let (from, objects) = (self.id, Bytes(objects));
+                let ask = |node: NodeClient, cx| async move { node.take(cx, number, from, objects).await };
+                self.peers.ask(to, None, Lane::Bulk, patience, ask).await.and_then(|taken| taken)
+            }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = sent {
+            tracing::warn!(partition = number, to, %error, "ephemeral objects can't be handed over");
+            reopen();
+            return tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        loop {
+            match self.change(Change::Own { partition: number, from: self.id, to }, 0).await {
+                Ok(_) => break,
+                Err(Error::Refused { .. }) => {
+                    // Nobody else makes this change, so the placement shows whether an earlier attempt did.
+                    let owner = self.placement.get().owners[number];
+                    if owner == self.id {
+                        return reopen();
+                    }
+                    break;
+                }
+                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+            }
+        }
+        self.moves.lock().unwrap().opened.remove(&number);
+        let mut elsewhere = self.elsewhere(number);
+        // This node may hear of its own change a moment later.
+        if elsewhere.map.owners[number] == self.id {
+            let mut placement = self.placement.placement.subscribe();
+            let changed = placement.wait_for(|p| p.owners[number] != self.id);
+            let _ = tokio::time::timeout(OWNER_LEASE, changed).await;
+            elsewhere = self.elsewhere(number);
+        }
+        self.node.let_go(self.belongs(number), &elsewhere);
+    }
+
+    /// Gives away all that this node has, before it stops: for good with `leave`.
+    ///
+    /// # Errors
+    /// If that takes too long, or the node is the last one.
+    pub async fn retire(self: &Arc<Self>, leave: bool) -> Result<()> {
+        self.stopping.store(true, Ordering::SeqCst);
+        // What is only in memory does not come back.
+        let leave = leave || !self.durable;
+        let placement = self.placement.get();
+        let others = placement.nodes.iter().any(|(id, n)| *id != self.id && n.state == State::Up);
+        if !others {
+            return if leave && self.durable {
+                self.stopping.store(false, Ordering::SeqCst);
+                Err(Error::Refused { reason: "the last node can't leave: stop it instead".to_owned() })
+            } else {
+                Ok(())
+            };
+        }
+        let node = self.id;
+        let change = if leave { Change::Leave { node } } else { Change::Stop { node } };
+        let refused = self.insist(change).await;
+        if let Err(error) = refused {
+            self.stopping.store(false, Ordering::SeqCst);
+            return Err(error);
+        }
+        let start = Instant::now();
+        while let Some(left) = self.left_over(leave).await {
+            if start.elapsed() > STOPPING {
+                return Err(Error::Io {
+                    what: "giving away what this node has".to_owned(),
+                    reason: format!("after {STOPPING:?}, {left}"),
+                });
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let incarnation = self.node.incarnation();
+        let over = if leave { Change::Forget { node } } else { Change::Down { node, incarnation } };
+        self.insist(over).await?;
+        // The others have no reason any more to tell this node.
+        self.left.send_replace(leave);
+        Ok(())
+    }
+
+    /// What this node still owns or leads; with `leave`, what it holds, too.
+    async fn left_over(&self, leave: bool) -> Option<String> {
+        if let Some(owned) = self.placement.get().owners.iter().position(|owner| *owner == self.id) {
+            return Some(format!("it owns partition {owned}"));
+        }
+        for (number, partition) in self.open_partitions() {
+            if partition.group.leads() {
+                return Some(format!("it leads partition {number}"));
+            }
+            if leave && self.belongs_to(&partition.group).await != Some(false) {
+                return Some(format!("it has a replica of partition {number}"));
+            }
+        }
+        None
+    }
+
+    /// Whether this node belongs to a group, if its leader can be asked. A node that was taken out hears no more of it.
+    async fn belongs_to(&self, group: &Group) -> Option<bool> {
+        let wanted = self.placement.get().replicas(group.id() as usize - 1);
+        let (id, node) = (group.id(), self.id);
+        // The leader that this node knows may be none any more.
+        for peer in group.leader().into_iter().chain(wanted).filter(|peer| *peer != node) {
+            let ask = |peer: NodeClient, cx| async move { peer.belongs(cx, id, node).await };
+            if let Ok(Some(belongs)) = self.peers.ask(peer, None, Lane::Urgent, group::LEASE, ask).await {
+                return Some(belongs);
+            }
+        }
+        None
+    }
+
+    /// Closes the groups that this node was taken out of, and forgets them.
+    fn clear_out(self: &Arc<Self>, placement: &Placement, busy: &mut Busy) {
+        for (number, partition) in self.open_partitions() {
+            if placement.replicas(number).contains(&self.id) || partition.group.leads() {
+                continue;
+            }
+            let cluster = self.clone();
+            once(&busy.groups, number, async move {
+                if cluster.belongs_to(&partition.group).await != Some(false) {
+                    return tokio::time::sleep(EXPIRY).await;
+                }
+                tracing::debug!(partition = number, "a replica is not needed here any more");
+                let _one_at_a_time = cluster.opening.lock().await;
+                cluster.partitions.write().unwrap().remove(&number);
+                let _ = partition.group.raft.shutdown().await;
+                if let Err(error) = cluster.store.remove_group(partition.group.id()) {
+                    tracing::warn!(partition = number, %error, "a replica can't be removed from disk");
+                }
+            });
+        }
+    }
+}
+
+/// Whether a node has nearly all of a group's log.
+fn is_close(group: &Group, node: NodeId) -> bool {
+    let metrics = group.raft.metrics();
+    let metrics = metrics.borrow_watched();
+    let matched = metrics.replication.as_ref().and_then(|r| r.get(&node).copied().flatten());
+    let last = metrics.last_log_index.unwrap_or(0);
+    matched.is_some_and(|matched| matched.index + 1000 >= last)
+}

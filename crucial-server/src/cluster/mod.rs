@@ -1,0 +1,527 @@
+//! Several nodes as one: persistent objects are replicated, and survive the nodes.
+//!
+//! Objects map to a fixed number of partitions. Each [`partition`] is a Raft [`group`], whose commands ([`batch`]) change a
+//! [`replica`]; a group of its own holds the [`placement`]: which nodes there are, and which of them hold which partition.
+//! What a node keeps of its groups is in [`log`] and [`snapshots`]; [`peers`] is how nodes talk.
+//!
+//! **Who serves what.** A persistent object is served by the leader of its partition, an ephemeral one by the partition's
+//! owner, which is the same node when all is well. A leader answers reads as long as a quorum's word lasts
+//! ([`group::Group::lease_holds`]); an owner serves as long as its node's lease lasts ([`Cluster::heard`]).
+//!
+//! **With 2f + 1 replicas** a partition works while f of them are gone, under any timing, and with its log on disk it loses
+//! nothing even when all stop.
+
+pub mod batch;
+mod control;
+mod files;
+pub mod group;
+pub mod log;
+pub mod machine;
+pub mod partition;
+pub mod peers;
+pub mod placement;
+pub mod pulse;
+pub mod raft;
+pub mod replica;
+pub mod snapshots;
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    fmt,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, OnceLock, RwLock, RwLockReadGuard,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use crucial_runtime::{
+    codec,
+    config::Limits,
+    dso::BoxFuture,
+    error::{Error, Result},
+    id::ObjectId,
+    wire::{Elsewhere, Incoming, Place},
+};
+use serde::{Deserialize, Serialize};
+use tokio::{net::TcpStream, sync::watch, task::JoinHandle};
+
+use self::{
+    group::{Group, LEASE},
+    log::Store,
+    machine::Machine,
+    partition::{Partition, State},
+    peers::{Failure, Lane, Peers},
+    placement::{Change, Placement},
+    raft::{Command, GroupId, NodeId, Outcome},
+};
+use crate::{
+    listener::Listener,
+    node::{Client, ClusterStatus, Node, NodeStatus, Others, PartitionStatus, TypeStatus},
+};
+
+/// The group of membership and placement.
+const META: GroupId = 0;
+/// How long an owner serves ephemeral objects after it was heard the last time.
+const OWNER_LEASE: Duration = Duration::from_millis(2000);
+/// How long after that its partitions are given to others: clocks differ, and an answer may be late.
+const MARGIN: Duration = Duration::from_millis(500);
+
+/// What can be chosen when a node starts.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Nodes of the cluster to join; none to begin a cluster.
+    pub join: Vec<String>,
+    /// Where logs and snapshots are kept; none to keep them in memory.
+    pub data_dir: Option<PathBuf>,
+    /// The name of a cluster that begins.
+    pub name: String,
+    /// How many partitions a cluster that begins has.
+    pub partitions: usize,
+    /// How many replicas a partition of a cluster that begins has.
+    pub replicas: usize,
+}
+
+/// A node's part in its cluster.
+pub struct Cluster {
+    node: Arc<Node>,
+    id: NodeId,
+    address: String,
+    durable: bool,
+    store: Store,
+    peers: Arc<Peers>,
+    settings: Arc<openraft::Config>,
+    started: Instant,
+    meta: Group,
+    placement: Arc<Shown>,
+    partitions: RwLock<HashMap<usize, Arc<Partition>>>,
+    opening: tokio::sync::Mutex<()>,
+    /// For each partition, whether its ephemeral objects are here. A call holds it while it is served.
+    gates: OnceLock<Box<[RwLock<bool>]>>,
+    moves: Mutex<Moves>,
+    /// Until when this node may serve ephemeral objects, in microseconds since its start.
+    until: AtomicU64,
+    /// As the leader of the first group: when the nodes were heard the last time.
+    heard: Mutex<HashMap<NodeId, (u128, Instant)>>,
+    stopping: AtomicBool,
+    /// Whether this node does not belong to the cluster any more.
+    left: watch::Sender<bool>,
+}
+
+impl fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cluster").field("node", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// What a node remembers of its cluster.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Remembered {
+    node: NodeId,
+    cluster: String,
+}
+
+/// The placement as it was applied here.
+#[derive(Debug)]
+struct Shown {
+    placement: watch::Sender<Arc<Placement>>,
+}
+
+impl Shown {
+    fn new() -> Arc<Self> {
+        Arc::new(Shown { placement: watch::Sender::new(Arc::default()) })
+    }
+
+    fn get(&self) -> Arc<Placement> {
+        self.placement.borrow().clone()
+    }
+}
+
+impl Machine for Shown {
+    fn apply(&self, command: &[u8]) -> Outcome {
+        let result: Result<NodeId> = codec::decode("a change", command).and_then(|change: Change| {
+            let mut placement = Placement::clone(&self.get());
+            let node = placement.change(change)?;
+            self.placement.send_replace(Arc::new(placement));
+            Ok(node)
+        });
+        let mut bytes = Vec::new();
+        codec::encode("an outcome", &result, &mut bytes).expect("numbers and text can be encoded");
+        Outcome(bytes)
+    }
+
+    fn image(&self) -> Result<Vec<u8>> {
+        self.get().encode()
+    }
+
+    fn restore(&self, image: &[u8]) -> Result<()> {
+        self.placement.send_replace(Arc::new(codec::decode("the placement", image)?));
+        Ok(())
+    }
+}
+
+impl Cluster {
+    /// Serves a node that is one of a cluster: a new one, the one that it belonged to, or the one that it is told to join.
+    /// The task serves until it is aborted.
+    ///
+    /// # Errors
+    /// If the data directory can't be used, or no node of the cluster answers or accepts this one.
+    pub async fn start(listener: Listener, options: Options) -> Result<(Arc<Self>, JoinHandle<()>)> {
+        let node = listener.node().clone();
+        let address = listener.address().map_err(|e| Error::io("asking for the address", &e))?.to_string();
+        node.await_cluster();
+        // Other nodes have to reach this one before it is part of the cluster.
+        let serving = tokio::spawn(listener.serve());
+        match Self::enter_cluster(node, address, options).await {
+            Ok(cluster) => Ok((cluster, serving)),
+            Err(error) => {
+                serving.abort();
+                Err(error)
+            }
+        }
+    }
+
+    async fn enter_cluster(node: Arc<Node>, address: String, options: Options) -> Result<Arc<Self>> {
+        let store = match &options.data_dir {
+            Some(dir) => Store::open(dir, log::Options::default())
+                .map_err(|e| Error::io(format!("opening the data directory {}", dir.display()), &e))?,
+            None => Store::memory(),
+        };
+        let stored = |e: std::io::Error| Error::io("reading the data directory", &e);
+        let remembered: Option<Remembered> = store.get("node").map_err(stored)?.flatten();
+        let peers = Peers::new();
+        let (remembered, begins, joined) = match remembered {
+            Some(remembered) => (remembered, None, false),
+            None if options.join.is_empty() => {
+                let begin = Change::Begin {
+                    name: options.name.clone(),
+                    partitions: options.partitions,
+                    replicas: options.replicas,
+                    address: address.clone(),
+                    incarnation: node.incarnation(),
+                };
+                (Remembered { node: 1, cluster: options.name.clone() }, Some(begin), false)
+            }
+            None => (control::join(&peers, &options, &address, node.incarnation()).await?, None, true),
+        };
+        let settings = group::settings(&remembered.cluster);
+        let placement = Shown::new();
+        let meta =
+            Group::open(remembered.node, META, settings.clone(), &store, &peers, placement.clone()).await?;
+        let cluster = Arc::new(Cluster {
+            id: remembered.node,
+            address,
+            durable: options.data_dir.is_some(),
+            peers,
+            settings,
+            started: Instant::now(),
+            meta,
+            placement,
+            partitions: RwLock::default(),
+            opening: tokio::sync::Mutex::default(),
+            gates: OnceLock::new(),
+            moves: Mutex::default(),
+            until: AtomicU64::new(0),
+            heard: Mutex::default(),
+            stopping: AtomicBool::new(false),
+            left: watch::Sender::new(false),
+            store,
+            node,
+        });
+        cluster.node.join(cluster.clone());
+        control::run(&cluster, begins, joined).await?;
+        cluster.store.put("node", &Some(remembered)).map_err(stored)?;
+        cluster.node.joined();
+        Ok(cluster)
+    }
+
+    /// This node's number.
+    #[must_use]
+    pub fn id(&self) -> NodeId {
+        self.id
+    }
+
+    /// The membership and placement, as this node knows it.
+    #[must_use]
+    pub fn placement(&self) -> Placement {
+        Placement::clone(&self.placement.get())
+    }
+
+    pub(super) fn peers(&self) -> &Arc<Peers> {
+        &self.peers
+    }
+
+    /// Whether a leader's lease from before this node's start is over for certain.
+    fn may_vote(&self) -> bool {
+        self.started.elapsed() > LEASE
+    }
+
+    /// Waits until this node does not belong to the cluster any more, since somebody took it out.
+    pub async fn left(&self) {
+        // The sender lives as long as this.
+        let _ = self.left.subscribe().wait_for(|left| *left).await;
+    }
+
+    /// Stops the groups, and closes the store. A node that has left the cluster forgets it: started again, it is a new
+    /// one.
+    pub async fn close(&self) {
+        for (_, partition) in self.open_partitions() {
+            let _ = partition.group.raft.shutdown().await;
+        }
+        let _ = self.meta.raft.shutdown().await;
+        if *self.left.borrow() {
+            let forgotten = self.store.groups().into_iter().try_for_each(|id| self.store.remove_group(id));
+            if let Err(error) = forgotten.and_then(|()| self.store.put::<Option<Remembered>>("node", &None)) {
+                tracing::warn!(%error, "what is on disk can't be removed: it is of no use any more");
+            }
+        }
+    }
+
+    // ---- groups
+
+    /// A group by its number; one that this node has no part in yet is opened.
+    async fn group(&self, id: GroupId) -> Result<GroupRef<'_>, Failure> {
+        if id == META {
+            return Ok(GroupRef::Meta(&self.meta));
+        }
+        let partition = id as usize - 1;
+        self.open(partition).await.map(GroupRef::Partition).map_err(|e| e.to_string())
+    }
+
+    fn partition(&self, partition: usize) -> Option<Arc<Partition>> {
+        self.partitions.read().unwrap().get(&partition).cloned()
+    }
+
+    fn open_partitions(&self) -> Vec<(usize, Arc<Partition>)> {
+        let mut open: Vec<_> = self.partitions.read().unwrap().iter().map(|(n, p)| (*n, p.clone())).collect();
+        open.sort_by_key(|(n, _)| *n);
+        open
+    }
+
+    async fn open(&self, partition: usize) -> Result<Arc<Partition>> {
+        if let Some(open) = self.partition(partition) {
+            return Ok(open);
+        }
+        let _one_at_a_time = self.opening.lock().await;
+        if let Some(open) = self.partition(partition) {
+            return Ok(open);
+        }
+        let id = partition as GroupId + 1;
+        let state = State::new();
+        let group =
+            Group::open(self.id, id, self.settings.clone(), &self.store, &self.peers, state.clone()).await?;
+        let open = Partition::new(group, state);
+        self.partitions.write().unwrap().insert(partition, open.clone());
+        Ok(open)
+    }
+
+    // ---- changes of membership and placement
+
+    /// Makes a change, or passes it on to who can.
+    async fn change(&self, change: Change, passed_on: u8) -> Result<NodeId> {
+        if self.meta.leads() {
+            let mut bytes = Vec::new();
+            codec::encode("a change", &change, &mut bytes)?;
+            let written = self.meta.raft.client_write(Command(bytes)).await;
+            let outcome = written.map_err(|e| group::stopped(META, &e))?.data;
+            return codec::decode::<Result<NodeId>>("an outcome", &outcome.0)?;
+        }
+        let leader = self.meta.leader().filter(|leader| *leader != self.id);
+        let (Some(leader), 0..3) = (leader, passed_on) else {
+            return Err(Error::Io {
+                what: "changing the cluster".to_owned(),
+                reason: "no majority of the nodes that hold the membership can be reached".to_owned(),
+            });
+        };
+        let ask = |node: peers::NodeClient, cx| async move { node.change(cx, change, passed_on + 1).await };
+        self.peers.ask(leader, None, Lane::Urgent, Duration::from_secs(5), ask).await?
+    }
+
+    /// Makes a change, and tries again for some time while nobody can.
+    async fn insist(&self, change: Change) -> Result<NodeId> {
+        let start = Instant::now();
+        loop {
+            match self.change(change.clone(), 0).await {
+                Err(Error::Io { .. } | Error::Unreachable { .. })
+                    if start.elapsed() < Duration::from_secs(30) =>
+                {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    // ---- the lease of owners
+
+    /// A node is there. Returns whether that counts: then it may serve what it owns for two seconds from when it
+    /// said so.
+    ///
+    /// Invariant: a node that is taken for lost serves no ephemeral objects. Only the leader of the first group takes
+    /// nodes for lost, half a second after the last lease that it or a leader before it can have given: so it gives leases
+    /// only while a quorum's word lasts that it is the leader, and a new leader waits that long before it judges.
+    pub fn heard(&self, node: NodeId, incarnation: u128) -> bool {
+        if !self.meta.lease_holds() {
+            return false;
+        }
+        let placement = self.placement.get();
+        let current = placement.nodes.get(&node);
+        if !current.is_some_and(|n| n.incarnation == incarnation && n.state != placement::State::Down) {
+            return false;
+        }
+        self.heard.lock().unwrap().insert(node, (incarnation, Instant::now()));
+        true
+    }
+
+    fn micros(&self) -> u64 {
+        self.started.elapsed().as_micros() as u64
+    }
+
+    fn elsewhere(&self, partition: usize) -> Elsewhere {
+        let leader = self.partition(partition).and_then(|p| p.group.leader());
+        Elsewhere { map: self.placement.get().map(), leader }
+    }
+
+    fn partition_of(&self, object: ObjectId) -> usize {
+        object.partition(self.placement.placement.borrow().owners.len().max(1))
+    }
+
+    fn belongs(&self, partition: usize) -> impl Fn(ObjectId) -> bool + use<> {
+        let partitions = self.placement.get().owners.len().max(1);
+        // Calls of persistent objects do not travel: they are in the log, or their clients send them again.
+        move |object: ObjectId| !object.is_persistent() && object.partition(partitions) == partition
+    }
+
+    /// Takes in the ephemeral objects of a partition. They are served here when this node owns the partition.
+    fn take(&self, partition: usize, from: NodeId, objects: &[u8]) -> Result<()> {
+        if self.stopping.load(Ordering::SeqCst) {
+            return Err(Error::Refused { reason: format!("node {} is about to stop", self.id) });
+        }
+        let lost = self.placement.get().lost.get(partition).copied().unwrap_or(0);
+        tracing::debug!(partition, from, bytes = objects.len(), "ephemeral objects have arrived");
+        self.moves.lock().unwrap().arrived.insert(partition, (lost, objects.to_vec()));
+        Ok(())
+    }
+}
+
+/// Partitions whose ephemeral objects come or go.
+#[derive(Debug, Default)]
+struct Moves {
+    /// What has come, by partition, with the epoch in which its owner was lost last.
+    arrived: HashMap<usize, (u64, Vec<u8>)>,
+    /// What is on its way to others.
+    leaving: HashSet<usize>,
+    /// The epoch of the placement when the objects of a partition were opened here.
+    opened: HashMap<usize, u64>,
+}
+
+/// A group, by whoever holds it.
+enum GroupRef<'a> {
+    Meta(&'a Group),
+    Partition(Arc<Partition>),
+}
+
+impl std::ops::Deref for GroupRef<'_> {
+    type Target = Group;
+    fn deref(&self) -> &Group {
+        match self {
+            GroupRef::Meta(group) => group,
+            GroupRef::Partition(partition) => &partition.group,
+        }
+    }
+}
+
+impl Others for Cluster {
+    fn place(&self) -> Place {
+        Place { node: self.id, map: self.placement.get().map() }
+    }
+
+    fn serve(
+        &self,
+        client: &Arc<Client>,
+        call: &Incoming<'_>,
+        body: &[u8],
+        limits: &Limits,
+        out: &mut Vec<u8>,
+    ) {
+        let number = self.partition_of(call.head.object);
+        let elsewhere = || self.elsewhere(number);
+        match self.partition(number) {
+            Some(partition) => {
+                partition.serve(client, call, body, (limits.frame, limits.parked), elsewhere, out);
+            }
+            None => crucial_runtime::wire::elsewhere_answer(out, call.seq, &elsewhere()),
+        }
+    }
+
+    fn enter(&self, object: ObjectId) -> Result<RwLockReadGuard<'_, bool>, Elsewhere> {
+        let number = self.partition_of(object);
+        if let Some(gate) = self.gates.get().and_then(|gates| gates.get(number)) {
+            let open = gate.read().unwrap();
+            if *open && self.micros() < self.until.load(Ordering::Acquire) {
+                return Ok(open);
+            }
+        }
+        Err(self.elsewhere(number))
+    }
+
+    fn lost(&self, object: ObjectId) -> u64 {
+        let partition = self.partition_of(object);
+        self.placement.placement.borrow().lost.get(partition).copied().unwrap_or(0)
+    }
+
+    fn status(&self, types: &mut BTreeMap<&str, TypeStatus>) -> ClusterStatus {
+        let placement = self.placement.get();
+        let open = self.open_partitions().into_iter();
+        let here = open.filter(|(_, partition)| partition.group.members().contains(&self.id));
+        let partitions = here.map(|(number, partition)| {
+            partition.replica().each(|info, parked, poisoned| {
+                let status = types.entry(info.name).or_default();
+                status.persistent += 1;
+                status.parked += parked as u64;
+                status.poisoned += u64::from(poisoned);
+            });
+            let (voters, last, applied) = partition.group.progress();
+            PartitionStatus {
+                partition: number,
+                owner: placement.owners.get(number).copied().unwrap_or(0),
+                leader: partition.group.leader(),
+                replicas: voters,
+                objects: partition.replica().len() as u64,
+                lag: last.saturating_sub(applied),
+            }
+        });
+        let partitions = partitions.collect();
+        let nodes = placement.nodes.iter().map(|(id, node)| NodeStatus {
+            node: *id,
+            address: node.address.clone(),
+            state: format!("{:?}", node.state).to_lowercase(),
+            owns: placement.owners.iter().filter(|owner| *owner == id).count(),
+        });
+        ClusterStatus {
+            name: placement.name.clone(),
+            node: self.id,
+            epoch: placement.epoch,
+            leader: self.meta.leader(),
+            nodes: nodes.collect(),
+            partitions,
+        }
+    }
+
+    fn retire(self: Arc<Self>, leave: bool) -> BoxFuture<'static, Result<()>> {
+        Box::pin(async move { Cluster::retire(&self, leave).await })
+    }
+
+    fn serve_peer(self: Arc<Self>, stream: TcpStream) -> BoxFuture<'static, ()> {
+        Box::pin(peers::serve(self, stream))
+    }
+
+    fn lose(&self, args: &[u8]) {
+        for (_, partition) in self.open_partitions() {
+            if partition.group.leads() {
+                partition.lose(args);
+            }
+        }
+    }
+}

@@ -1,0 +1,337 @@
+//! A partition on this node: its replica of the persistent objects, and the calls that wait for it here.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    fmt,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use crucial_runtime::{
+    codec,
+    context::Context,
+    dso::Operation,
+    error::{Error, Result},
+    holder::Lost,
+    id::{self, MemberId, SessionId},
+    wire::{self, Elsewhere, Incoming},
+};
+use futures::{StreamExt, stream::FuturesUnordered};
+use openraft::impls::ProgressResponder;
+use tokio::sync::Notify;
+
+use super::{
+    batch::{Builder, Item},
+    group::Group,
+    machine::Machine,
+    raft::{Command, Outcome},
+    replica::{Answered, CallId, Replica},
+};
+use crate::{
+    node::{Client, Link},
+    session::Begin,
+};
+
+/// How many log entries of a partition are on their way at once. More make each of them smaller.
+const DEPTH: usize = 2;
+/// A log entry takes no more calls when it has so many bytes.
+const FULL: usize = 1 << 20;
+/// The longest call of a persistent object. The log limits its entries.
+const LONGEST: u64 = 16 << 20;
+
+/// A partition.
+#[derive(Debug)]
+pub struct Partition {
+    /// Its replicas.
+    pub group: Group,
+    state: Arc<State>,
+}
+
+/// What is on this node of a partition.
+pub struct State {
+    /// The objects.
+    pub replica: Replica,
+    pending: Mutex<Pending>,
+    gathered: Notify,
+    /// The node leads the replicas no more: what is on its way is not waited for.
+    given_up: AtomicBool,
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("State").field("replica", &self.replica).finish_non_exhaustive()
+    }
+}
+
+/// Calls that came to this node.
+///
+/// Invariant: a call that waits is answered: with its result when it is applied, or with [`Elsewhere`] when this node
+/// does not lead the replicas any more. In the second case it may be applied or not; its client sends it to the new
+/// leader, and the sessions of the replicas see to it that it is applied once.
+#[derive(Default)]
+struct Pending {
+    /// Not in the log yet: each becomes an entry.
+    gathered: VecDeque<Builder>,
+    /// Without an answer yet.
+    waiting: HashMap<CallId, Arc<Client>>,
+    /// Sessions whose clients are not connected, and since when.
+    absent: HashMap<SessionId, Instant>,
+}
+
+impl Pending {
+    fn gather(&mut self, item: Item<'_>) {
+        match self.gathered.back_mut() {
+            Some(last) if last.len() < FULL => last.push(item),
+            _ => {
+                let mut next = Builder::default();
+                next.push(item);
+                self.gathered.push_back(next);
+            }
+        }
+    }
+}
+
+impl Machine for State {
+    fn apply(&self, command: &[u8]) -> Outcome {
+        match self.replica.apply(command) {
+            Ok(answers) => self.deliver(answers),
+            Err(error) => tracing::error!(%error, "a log entry can't be read: this is a defect"),
+        }
+        Outcome::default()
+    }
+
+    fn image(&self) -> Result<Vec<u8>> {
+        self.replica.image()
+    }
+
+    fn restore(&self, image: &[u8]) -> Result<()> {
+        self.replica.restore(image)
+    }
+}
+
+impl State {
+    /// An empty partition.
+    pub fn new() -> Arc<Self> {
+        Arc::new(State {
+            replica: Replica::default(),
+            pending: Mutex::default(),
+            gathered: Notify::new(),
+            given_up: AtomicBool::new(false),
+        })
+    }
+
+    fn deliver(&self, answers: Vec<Answered>) {
+        let mut ready = Vec::with_capacity(answers.len());
+        {
+            let mut pending = self.pending.lock().unwrap();
+            for (call, frame) in answers {
+                if let Some(client) = pending.waiting.remove(&call) {
+                    ready.push((client, call.seq, frame));
+                }
+            }
+        }
+        let mut links: Vec<Arc<dyn Link>> = Vec::new();
+        for (client, seq, frame) in ready {
+            let Some(link) = client.finish_frame(seq, &frame) else { continue };
+            if !links.iter().any(|other| Arc::ptr_eq(other, &link)) {
+                links.push(link);
+            }
+        }
+        links.iter().for_each(|link| link.flush());
+    }
+}
+
+impl Partition {
+    /// The partition whose group was opened with `state`.
+    pub fn new(group: Group, state: Arc<State>) -> Arc<Self> {
+        let partition = Arc::new(Partition { group, state });
+        tokio::spawn(propose(Arc::downgrade(&partition)));
+        partition
+    }
+
+    /// The objects.
+    #[must_use]
+    pub fn replica(&self) -> &Replica {
+        &self.state.replica
+    }
+
+    /// Serves a request: appends its answer to `out`, unless it comes later.
+    pub(crate) fn serve(
+        &self,
+        client: &Arc<Client>,
+        call: &Incoming<'_>,
+        body: &[u8],
+        limits: (u64, u64),
+        elsewhere: impl Fn() -> Elsewhere,
+        out: &mut Vec<u8>,
+    ) {
+        let Incoming { head, seq, ack, args } = *call;
+        let origin = CallId { session: client.id(), seq };
+        let (frame_limit, parked_limit) = limits;
+        if head.operation == Operation::Withdraw {
+            let mut pending = self.state.pending.lock().unwrap();
+            if pending.waiting.contains_key(&origin) {
+                pending.gather(Item::Call { session: origin.session, member: client.member(), body });
+                self.state.gathered.notify_one();
+            }
+            return;
+        }
+        if !self.group.lease_holds() {
+            return wire::elsewhere_answer(out, seq, &elsewhere());
+        }
+        let start = wire::begin_answer(out);
+        let context = Context::new(micros(), id::fresh() as u64);
+        if let Some(result) = self.state.replica.read(&head, args, context, out) {
+            wire::end_answer(out, start, seq, result);
+            let length = (out.len() - start - 4) as u64;
+            if length > frame_limit {
+                wire::end_answer(out, start, seq, Err(crate::node::too_large_answer(length, frame_limit)));
+            }
+            return;
+        }
+        out.truncate(start);
+        let length = body.len() as u64;
+        if length > LONGEST {
+            let what = "the call of a persistent object".to_owned();
+            let error = Error::TooLarge { what, size: length, limit: LONGEST, setting: "(fixed)".to_owned() };
+            let start = wire::begin_answer(out);
+            return wire::end_answer(out, start, seq, Err(error));
+        }
+        if let Err(error) = self.state.replica.admit(head.object, parked_limit) {
+            let start = wire::begin_answer(out);
+            return wire::end_answer(out, start, seq, Err(error));
+        }
+        let mut pending = self.state.pending.lock().unwrap();
+        match client.begin(seq, ack, head.object) {
+            Ok(Begin::Fresh) => {
+                pending.waiting.insert(origin, client.clone());
+                pending.gather(Item::Call { session: origin.session, member: client.member(), body });
+                drop(pending);
+                self.state.gathered.notify_one();
+            }
+            Ok(Begin::Running) => {}
+            Ok(Begin::Done(frame)) => out.extend_from_slice(&frame),
+            Err(error) => {
+                let start = wire::begin_answer(out);
+                wire::end_answer(out, start, seq, Err(error));
+            }
+        }
+    }
+
+    /// Sends all calls that wait here to the new leader.
+    pub(crate) fn give_up(&self, elsewhere: &Elsewhere) {
+        self.state.given_up.store(true, Ordering::SeqCst);
+        self.state.gathered.notify_one();
+        let waiting = {
+            let mut pending = self.state.pending.lock().unwrap();
+            // What is not in the log must not get there later: its session may be forgotten by then.
+            pending.gathered.clear();
+            pending.absent.clear();
+            std::mem::take(&mut pending.waiting)
+        };
+        if !waiting.is_empty() {
+            tracing::debug!(group = self.group.id(), calls = waiting.len(), "calls go to another leader");
+        }
+        for (call, client) in waiting {
+            client.send_elsewhere(call.seq, elsewhere);
+        }
+    }
+
+    /// Whether calls wait here.
+    pub(crate) fn has_waiting(&self) -> bool {
+        !self.state.pending.lock().unwrap().waiting.is_empty()
+    }
+
+    /// Ends the sessions of clients that were not connected to this node for the length of the lease, and tells the
+    /// objects of processes that are lost. Only the leader does.
+    pub(crate) fn expire(&self, lease: Duration, known: impl Fn(SessionId, MemberId) -> (bool, bool)) {
+        let now = Instant::now();
+        let sessions = self.state.replica.sessions();
+        let mut pending = self.state.pending.lock().unwrap();
+        let mut absent = std::mem::take(&mut pending.absent);
+        let mut over = Vec::new();
+        for (session, member) in sessions {
+            if known(session, member).0 {
+                continue;
+            }
+            let since = absent.remove(&session).unwrap_or(now);
+            if now.duration_since(since) < lease {
+                pending.absent.insert(session, since);
+            } else {
+                over.push((session, member));
+            }
+        }
+        let mut lost = Vec::new();
+        for (session, member) in &over {
+            pending.gather(Item::Expire { session: *session });
+            if !known(*session, *member).1 {
+                lost.push(*member);
+            }
+        }
+        if !lost.is_empty() {
+            lost.dedup();
+            let mut args = Vec::new();
+            codec::encode("lost holders", &(Lost::new(lost),), &mut args).expect("numbers can be encoded");
+            pending.gather(Item::Lost { members: &args });
+        }
+        drop(pending);
+        if !over.is_empty() {
+            self.state.gathered.notify_one();
+        }
+    }
+
+    /// Tells the objects that processes are lost: `args` are those of a `#[lost]` method.
+    pub(crate) fn lose(&self, args: &[u8]) {
+        self.state.pending.lock().unwrap().gather(Item::Lost { members: args });
+        self.state.gathered.notify_one();
+    }
+}
+
+fn micros() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros() as u64
+}
+
+/// Puts the calls that gather into the log, until the partition is dropped.
+async fn propose(partition: std::sync::Weak<Partition>) {
+    let Some(state) = partition.upgrade().map(|p| p.state.clone()) else { return };
+    let mut flying = FuturesUnordered::new();
+    loop {
+        tokio::select! {
+            () = state.gathered.notified() => {}
+            Some(ended) = flying.next() => {
+                let ended: Result<Result<_, _>, _> = ended;
+                let failed = match ended {
+                    Ok(Ok(_)) => None,
+                    Ok(Err(error)) => Some(ToString::to_string(&error)),
+                    Err(_) => Some("the group has stopped".to_owned()),
+                };
+                if let Some(error) = failed {
+                    tracing::debug!(%error, "a log entry is not this node's to write");
+                    let Some(partition) = partition.upgrade() else { return };
+                    partition.give_up(&Elsewhere { leader: partition.group.leader(), ..Elsewhere::default() });
+                }
+            }
+        }
+        if state.given_up.swap(false, Ordering::SeqCst) {
+            flying.clear();
+        }
+        let Some(partition) = partition.upgrade() else { return };
+        while flying.len() < DEPTH {
+            let command = {
+                let mut pending = state.pending.lock().unwrap();
+                let Some(next) = pending.gathered.pop_front() else { break };
+                next
+            };
+            let command = Command(command.finish(micros(), id::fresh() as u64));
+            let (responder, ended) = ProgressResponder::complete_only();
+            if partition.group.raft.client_write_ff(command, Some(responder)).await.is_err() {
+                partition.give_up(&Elsewhere::default());
+                break;
+            }
+            flying.push(ended);
+        }
+    }
+}

@@ -1,0 +1,605 @@
+//! What nodes say to each other, over tarpc.
+//!
+//! A connection starts with a greeting, so that a node of another cluster, or of a program whose types differ, is refused
+//! before it says anything else.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    future::Future,
+    sync::{Arc, Mutex, OnceLock, RwLock},
+    time::{Duration, Instant},
+};
+
+use crucial_runtime::{
+    codec,
+    error::{Error, Result},
+    object::TypeInfo,
+    support::inventory,
+    wire::{self, MAGIC, Plane},
+};
+use futures::StreamExt;
+use openraft::{
+    OptionalSend,
+    alias::SnapshotOf,
+    errors::{RPCError, ReplicationClosed, StreamingError, Unreachable},
+    network::{RPCOption, RaftNetworkFactory, RaftNetworkV2},
+    raft::{
+        AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
+        TransferLeaderResponse, VoteRequest, VoteResponse,
+    },
+};
+use serde::{Deserialize, Serialize};
+use tarpc::{
+    client::{self, RpcError},
+    context::{self, Context},
+    server::{BaseChannel, Channel},
+    tokio_util::codec::{Framed, LengthDelimitedCodec},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+use tokio_serde::formats::MessagePack;
+
+use super::{
+    Cluster,
+    group::LEASE,
+    machine::SnapshotData,
+    placement::{Change, Placement},
+    pulse::Pulse,
+    raft::{GroupId, NodeId, Peer, SnapshotMeta, Types, Vote},
+};
+
+/// What a node says first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Greeting {
+    /// [`wire::VERSION`]
+    pub version: u16,
+    /// The cluster that the node belongs to; none if it wants to join.
+    pub cluster: Option<String>,
+    /// The tags of its shared types, by name.
+    pub types: BTreeMap<String, u64>,
+}
+
+impl Greeting {
+    /// The greeting of this program.
+    #[must_use]
+    pub fn new(cluster: Option<String>) -> Self {
+        let types = inventory::iter::<TypeInfo>.into_iter().map(|info| (info.name.to_owned(), info.tag));
+        Greeting { version: wire::VERSION, cluster, types: types.collect() }
+    }
+
+    /// Whether the other may talk to this node.
+    ///
+    /// Invariant: nodes that replicate an object run the same code for it.
+    ///
+    /// # Errors
+    /// Says why not.
+    pub fn check(&self, other: &Greeting) -> Result<()> {
+        let refuse = |reason: String| Err(Error::Refused { reason });
+        if self.version != other.version {
+            return refuse(format!(
+                "the nodes speak versions {} and {} of the protocol: run the same build on both",
+                self.version, other.version
+            ));
+        }
+        if let (Some(here), Some(there)) = (&self.cluster, &other.cluster)
+            && here != there
+        {
+            return refuse(format!("this is cluster {here:?}, and the node belongs to cluster {there:?}"));
+        }
+        let differs =
+            |(name, tag): &(&String, &u64)| other.types.get(*name).is_some_and(|other| other != *tag);
+        match self.types.iter().find(differs) {
+            None => Ok(()),
+            Some((name, _)) => refuse(format!(
+                "shared type `{name}` differs in the programs of the two nodes: run the same build on both"
+            )),
+        }
+    }
+}
+
+/// The name of a failure on the other node.
+pub type Failure = String;
+
+/// What a node can be asked by another one.
+#[tarpc::service]
+pub trait Node {
+    /// Raft: entries, or a heartbeat.
+    async fn append(
+        group: GroupId,
+        request: AppendEntriesRequest<Types>,
+    ) -> Result<AppendEntriesResponse<Types>, Failure>;
+    /// Raft: a vote, or with `pre` whether there would be one.
+    async fn vote(
+        group: GroupId,
+        request: VoteRequest<Types>,
+        pre: bool,
+    ) -> Result<VoteResponse<Types>, Failure>;
+    /// Raft: the part of a snapshot that starts at `offset`; the answer comes with the last one.
+    async fn snapshot(
+        group: GroupId,
+        vote: Vote,
+        meta: SnapshotMeta,
+        part: Part,
+    ) -> Result<Option<SnapshotResponse<Types>>, Failure>;
+    /// Raft: become the leader.
+    async fn transfer(
+        group: GroupId,
+        request: TransferLeaderRequest<Types>,
+    ) -> Result<TransferLeaderResponse<Types>, Failure>;
+    /// Changes the cluster's membership or placement; the node passes it on to who can.
+    async fn change(change: Change, passed_on: u8) -> Result<NodeId>;
+    /// The membership and placement, as the node knows it.
+    async fn placement() -> Placement;
+    /// The node is there. Returns whether that was heard by the one whose word counts.
+    async fn keep(node: NodeId, incarnation: u128) -> bool;
+    /// Whether a node belongs to a group; none if the node that is asked doesn't lead it.
+    async fn belongs(group: GroupId, node: NodeId) -> Option<bool>;
+    /// The ephemeral objects of a partition, from their owner.
+    async fn take(partition: usize, from: NodeId, objects: Bytes) -> Result<()>;
+}
+
+/// Bytes that travel as such.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Bytes(#[serde(with = "crucial_runtime::bulk")] pub Vec<u8>);
+
+/// A part of something long.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Part {
+    /// Where it belongs.
+    pub offset: u64,
+    /// The length of the whole.
+    pub total: u64,
+    /// The part.
+    #[serde(with = "crucial_runtime::bulk")]
+    pub bytes: Vec<u8>,
+}
+
+/// The longest message between nodes.
+const LONGEST: usize = 256 << 20;
+/// Snapshots go in parts of this size.
+const PART: usize = 4 << 20;
+/// How long a node may take to accept a connection.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+fn framed(stream: TcpStream) -> Framed<TcpStream, LengthDelimitedCodec> {
+    Framed::new(stream, LengthDelimitedCodec::builder().max_frame_length(LONGEST).new_codec())
+}
+
+/// The connections of this node to the others.
+#[derive(Debug)]
+pub struct Peers {
+    cluster: RwLock<Option<String>>,
+    addresses: RwLock<HashMap<NodeId, String>>,
+    links: Mutex<HashMap<(NodeId, Lane), Arc<Link>>>,
+    /// Starts with the first group.
+    pulse: OnceLock<Arc<Pulse>>,
+}
+
+/// What a connection is for: what is long must not hold up what is urgent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Lane {
+    /// Log entries.
+    Log,
+    /// Heartbeats, votes, and all that is small.
+    Urgent,
+    /// Snapshots and objects that move.
+    Bulk,
+}
+
+#[derive(Debug, Default)]
+struct Link {
+    client: tokio::sync::Mutex<Option<NodeClient>>,
+}
+
+impl Peers {
+    /// No connections yet.
+    #[must_use]
+    pub fn new() -> Arc<Self> {
+        Arc::new(Peers {
+            cluster: RwLock::default(),
+            addresses: RwLock::default(),
+            links: Mutex::default(),
+            pulse: OnceLock::new(),
+        })
+    }
+
+    /// What makes all groups of this node say at the same time that they are there.
+    pub fn pulse(&self, every: Duration) -> &Arc<Pulse> {
+        self.pulse.get_or_init(|| Pulse::start(every))
+    }
+
+    /// What cluster and which nodes there are.
+    pub fn learn(&self, placement: &Placement) {
+        *self.cluster.write().unwrap() = Some(placement.name.clone());
+        let addresses = placement.nodes.iter().map(|(id, node)| (*id, node.address.clone()));
+        self.addresses.write().unwrap().extend(addresses);
+    }
+
+    /// The greeting of this node.
+    pub fn greeting(&self) -> Greeting {
+        Greeting::new(self.cluster.read().unwrap().clone())
+    }
+
+    /// A connection to the node at `address`, of which nothing is known yet.
+    ///
+    /// # Errors
+    /// If it can't be reached, or refuses.
+    pub async fn dial(&self, address: &str) -> Result<NodeClient> {
+        let failed =
+            |reason: String| Error::Unreachable { tried: format!("{address}: {reason}"), after: PATIENCE };
+        let connect = async {
+            let mut stream = TcpStream::connect(address).await.map_err(|e| failed(e.to_string()))?;
+            let io = |e: std::io::Error| failed(e.to_string());
+            crucial_runtime::client::prepare(&stream).map_err(io)?;
+            let mut greeting = MAGIC.to_vec();
+            greeting.push(Plane::Peer as u8);
+            greeting.extend_from_slice(&wire::value_frame(&self.greeting()));
+            stream.write_all(&greeting).await.map_err(io)?;
+            let length = stream.read_u32_le().await.map_err(io)? as usize;
+            if length > wire::GREETING_LIMIT {
+                return Err(failed("this is no DSO server".to_owned()));
+            }
+            let mut answer = vec![0; length];
+            stream.read_exact(&mut answer).await.map_err(io)?;
+            codec::decode::<Result<()>>("the node's greeting", &answer)??;
+            let transport = tarpc::serde_transport::new(framed(stream), MessagePack::default());
+            Ok(NodeClient::new(client::Config::default(), transport).spawn())
+        };
+        tokio::time::timeout(PATIENCE, connect).await.unwrap_or_else(|_| Err(failed("no answer".to_owned())))
+    }
+
+    /// Asks a node something.
+    ///
+    /// # Errors
+    /// If it can't be reached, or doesn't answer within `patience`.
+    pub async fn ask<R, F>(
+        &self,
+        node: NodeId,
+        address: Option<&str>,
+        lane: Lane,
+        patience: Duration,
+        ask: impl FnOnce(NodeClient, Context) -> F,
+    ) -> Result<R>
+    where
+        F: Future<Output = Result<R, RpcError>>,
+    {
+        let link = self.links.lock().unwrap().entry((node, lane)).or_default().clone();
+        let address =
+            self.addresses.read().unwrap().get(&node).cloned().or_else(|| address.map(str::to_owned));
+        let failed =
+            |reason: String| Error::Unreachable { tried: format!("node {node}: {reason}"), after: patience };
+        let address = address.ok_or_else(|| failed("its address is not known".to_owned()))?;
+        let attempt = async {
+            let client = {
+                let mut client = link.client.lock().await;
+                match &*client {
+                    Some(client) => client.clone(),
+                    None => client.insert(self.dial(&address).await?).clone(),
+                }
+            };
+            let mut context = context::current();
+            context.deadline = Instant::now() + patience;
+            match ask(client, context).await {
+                Ok(answer) => Ok(answer),
+                Err(error) => {
+                    if !matches!(error, RpcError::DeadlineExceeded | RpcError::Server(_)) {
+                        *link.client.lock().await = None;
+                    }
+                    Err(failed(error.to_string()))
+                }
+            }
+        };
+        let answer = tokio::time::timeout(patience, attempt).await;
+        answer.unwrap_or_else(|_| Err(failed("no answer in time".to_owned())))
+    }
+}
+
+/// Serves another node until it closes the connection.
+pub(crate) async fn serve(cluster: Arc<Cluster>, mut stream: TcpStream) {
+    let greeted = tokio::time::timeout(PATIENCE, greet(&cluster, &mut stream)).await;
+    match greeted {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => return tracing::warn!(%error, "a node is refused"),
+        Err(_) => return tracing::warn!("a node did not greet"),
+    }
+    let transport = tarpc::serde_transport::new(framed(stream), MessagePack::default());
+    let served = Served { cluster, parts: Arc::default() };
+    BaseChannel::with_defaults(transport)
+        .execute(served.serve())
+        .for_each_concurrent(None, |answer| answer)
+        .await;
+}
+
+async fn greet(cluster: &Cluster, stream: &mut TcpStream) -> Result<()> {
+    let io = |e: std::io::Error| Error::io("reading a node's greeting", &e);
+    let length = stream.read_u32_le().await.map_err(io)? as usize;
+    if length > wire::GREETING_LIMIT {
+        return Err(Error::Refused { reason: format!("a greeting of {length} bytes is too long") });
+    }
+    let mut greeting = vec![0; length];
+    stream.read_exact(&mut greeting).await.map_err(io)?;
+    let greeting: Greeting = codec::decode("a node's greeting", &greeting)?;
+    let checked = cluster.peers().greeting().check(&greeting);
+    stream.write_all(&wire::value_frame(&checked)).await.map_err(io)?;
+    checked
+}
+
+#[derive(Clone)]
+struct Served {
+    cluster: Arc<Cluster>,
+    /// Snapshots that have not come whole yet.
+    parts: Arc<Mutex<Parts>>,
+}
+
+type Parts = HashMap<GroupId, (SnapshotMeta, Vec<u8>)>;
+
+impl Node for Served {
+    async fn append(
+        self,
+        _: Context,
+        group: GroupId,
+        request: AppendEntriesRequest<Types>,
+    ) -> Result<AppendEntriesResponse<Types>, Failure> {
+        let group = self.cluster.group(group).await?;
+        group.append(request).await
+    }
+
+    async fn vote(
+        self,
+        _: Context,
+        group: GroupId,
+        request: VoteRequest<Types>,
+        pre: bool,
+    ) -> Result<VoteResponse<Types>, Failure> {
+        // Invariant: a leader's lease holds although a follower was started again. The follower has forgotten when it
+        // heard of the leader last, so it gives no vote before such a lease is over.
+        if !self.cluster.may_vote() {
+            return Err("this node has just started".to_owned());
+        }
+        let group = self.cluster.group(group).await?;
+        group.vote(request, pre).await
+    }
+
+    async fn snapshot(
+        self,
+        _: Context,
+        group: GroupId,
+        vote: Vote,
+        meta: SnapshotMeta,
+        part: Part,
+    ) -> Result<Option<SnapshotResponse<Types>>, Failure> {
+        let whole = {
+            let mut parts = self.parts.lock().unwrap();
+            let (of, bytes) = parts.entry(group).or_insert_with(|| (meta.clone(), Vec::new()));
+            if *of != meta || part.offset == 0 {
+                *of = meta.clone();
+                bytes.clear();
+            }
+            if bytes.len() as u64 != part.offset {
+                return Err("a part of the snapshot is missing".to_owned());
+            }
+            bytes.extend_from_slice(&part.bytes);
+            if (bytes.len() as u64) < part.total {
+                return Ok(None);
+            }
+            parts.remove(&group).expect("it was just found").1
+        };
+        let group = self.cluster.group(group).await?;
+        group.install(vote, openraft::Snapshot { meta, snapshot: whole.into() }).await.map(Some)
+    }
+
+    async fn transfer(
+        self,
+        _: Context,
+        group: GroupId,
+        request: TransferLeaderRequest<Types>,
+    ) -> Result<TransferLeaderResponse<Types>, Failure> {
+        let group = self.cluster.group(group).await?;
+        group.transfer(request).await
+    }
+
+    async fn change(self, _: Context, change: Change, passed_on: u8) -> Result<NodeId> {
+        self.cluster.change(change, passed_on).await
+    }
+
+    async fn placement(self, _: Context) -> Placement {
+        self.cluster.placement()
+    }
+
+    async fn keep(self, _: Context, node: NodeId, incarnation: u128) -> bool {
+        self.cluster.heard(node, incarnation)
+    }
+
+    async fn belongs(self, _: Context, group: GroupId, node: NodeId) -> Option<bool> {
+        let group = self.cluster.group(group).await.ok()?;
+        group.lease_holds().then(|| group.members().contains(&node))
+    }
+
+    async fn take(self, _: Context, partition: usize, from: NodeId, objects: Bytes) -> Result<()> {
+        self.cluster.take(partition, from, &objects.0)
+    }
+}
+
+/// Makes the connections of a group.
+#[derive(Clone, Debug)]
+pub struct Network {
+    /// The group.
+    pub group: GroupId,
+    /// The connections of the node.
+    pub peers: Arc<Peers>,
+}
+
+/// A group's way to another node.
+#[derive(Debug)]
+pub struct Path {
+    group: GroupId,
+    peers: Arc<Peers>,
+    target: NodeId,
+    address: String,
+    lane: Lane,
+}
+
+impl Network {
+    fn path(&self, target: NodeId, node: &Peer, lane: Lane) -> Path {
+        Path { group: self.group, peers: self.peers.clone(), target, address: node.address.clone(), lane }
+    }
+}
+
+impl RaftNetworkFactory<Types> for Network {
+    type Network = Path;
+
+    async fn new_client(&mut self, target: NodeId, node: &Peer) -> Path {
+        self.path(target, node, Lane::Log)
+    }
+
+    async fn new_heartbeat_client(&mut self, target: NodeId, node: &Peer) -> Path {
+        self.path(target, node, Lane::Urgent)
+    }
+
+    async fn new_snapshot_client(&mut self, target: NodeId, node: &Peer) -> Path {
+        self.path(target, node, Lane::Bulk)
+    }
+}
+
+impl Path {
+    async fn ask<R, F>(
+        &self,
+        lane: Lane,
+        patience: Duration,
+        ask: impl FnOnce(NodeClient, Context) -> F,
+    ) -> Result<R, RPCError<Types>>
+    where
+        F: Future<Output = Result<Result<R, Failure>, RpcError>>,
+    {
+        // A node that is slow is better than none: what is given up has to be sent again.
+        let patience = patience.max(LEASE);
+        let answer = self.peers.ask(self.target, Some(&self.address), lane, patience, ask).await;
+        match answer {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(reason)) => Err(unreachable(&reason)),
+            Err(error) => Err(unreachable(&error.to_string())),
+        }
+    }
+}
+
+fn unreachable(reason: &str) -> RPCError<Types> {
+    RPCError::Unreachable(Unreachable::from_string(reason))
+}
+
+impl RaftNetworkV2<Types> for Path {
+    type SnapshotData = SnapshotData;
+
+    async fn append_entries(
+        &mut self,
+        rpc: AppendEntriesRequest<Types>,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
+        let group = self.group;
+        self.ask(self.lane, option.soft_ttl(), |node, cx| async move { node.append(cx, group, rpc).await })
+            .await
+    }
+
+    async fn vote(
+        &mut self,
+        rpc: VoteRequest<Types>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<Types>, RPCError<Types>> {
+        let group = self.group;
+        self.ask(
+            Lane::Urgent,
+            option.soft_ttl(),
+            |node, cx| async move { node.vote(cx, group, rpc, false).await },
+        )
+        .await
+    }
+
+    async fn pre_vote(
+        &mut self,
+        rpc: VoteRequest<Types>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<Types>, RPCError<Types>> {
+        let group = self.group;
+        self.ask(
+            Lane::Urgent,
+            option.soft_ttl(),
+            |node, cx| async move { node.vote(cx, group, rpc, true).await },
+        )
+        .await
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        snapshot: SnapshotOf<Types, SnapshotData>,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        option: RPCOption,
+    ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
+        let send = async {
+            let total = snapshot.snapshot.len() as u64;
+            let mut parts = snapshot.snapshot.chunks(PART).collect::<Vec<_>>();
+            if parts.is_empty() {
+                parts.push(&[]);
+            }
+            let mut offset = 0;
+            for bytes in parts {
+                let part = Part { offset, total, bytes: bytes.to_vec() };
+                offset += bytes.len() as u64;
+                let (group, meta) = (self.group, snapshot.meta.clone());
+                let answer = self
+                    .ask(Lane::Bulk, option.soft_ttl().max(PATIENCE), |node, cx| async move {
+                        node.snapshot(cx, group, vote, meta, part).await
+                    })
+                    .await?;
+                if let Some(answer) = answer {
+                    return Ok(answer);
+                }
+            }
+            Err(unreachable("the node did not take the last part of the snapshot").into())
+        };
+        tokio::select! {
+            sent = send => sent,
+            closed = cancel => Err(StreamingError::Closed(closed)),
+        }
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        rpc: TransferLeaderRequest<Types>,
+        option: RPCOption,
+    ) -> Result<TransferLeaderResponse<Types>, RPCError<Types>> {
+        let group = self.group;
+        self.ask(
+            Lane::Urgent,
+            option.soft_ttl(),
+            |node, cx| async move { node.transfer(cx, group, rpc).await },
+        )
+        .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_that_differ_are_refused_with_a_reason() {
+        let greeting = |cluster: &str, version, tag| Greeting {
+            version,
+            cluster: Some(cluster.to_owned()),
+            types: [("app::Model".to_owned(), tag)].into(),
+        };
+        let here = greeting("a", 3, 7);
+        assert_eq!(here.check(&here), Ok(()));
+        assert_eq!(here.check(&Greeting { cluster: None, types: BTreeMap::new(), ..here.clone() }), Ok(()));
+        for (other, says) in [
+            (greeting("b", 3, 7), "cluster \"a\", and the node belongs to cluster \"b\""),
+            (greeting("a", 4, 7), "versions 3 and 4"),
+            (greeting("a", 3, 8), "`app::Model` differs"),
+        ] {
+            let error = here.check(&other).unwrap_err().to_string();
+            assert!(error.contains(says), "{error}");
+        }
+    }
+}

@@ -1,0 +1,408 @@
+//! The persistent objects of one partition: what its Raft group replicates.
+//!
+//! Plain data and decisions: no clocks, no sockets. What depends on time or chance comes with the command.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, RwLock},
+};
+
+use crucial_runtime::{
+    codec,
+    context::Context,
+    dso::{Create, Head, Operation},
+    error::{Error, Result},
+    holder::Lost,
+    id::{MemberId, ObjectId, SessionId},
+    object::{self, Access, TypeInfo},
+    wire::{self, Incoming},
+};
+use serde::{Deserialize, Serialize};
+
+use super::batch::{Batch, Item};
+use crate::{
+    cell::{self, Cell, Step},
+    session::{Begin, Session},
+    workers::Pace,
+};
+
+/// A call, wherever it is: the session that makes it, and its number there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct CallId {
+    /// The session.
+    pub session: SessionId,
+    /// The number.
+    pub seq: u64,
+}
+
+/// The end of a call: its answer, as a frame.
+pub type Answered = (CallId, Arc<[u8]>);
+
+/// A replica of a partition's persistent objects.
+///
+/// Invariant: its state depends on the commands that were applied and their order, and on nothing else. So do the
+/// sessions: a call that is in the log twice, because its client sent it again to another node, is applied once.
+#[derive(Debug, Default)]
+pub struct Replica {
+    objects: RwLock<HashMap<ObjectId, Arc<Held>>>,
+    sessions: Mutex<HashMap<SessionId, Known>>,
+}
+
+/// An object.
+#[derive(Debug)]
+struct Held {
+    info: &'static TypeInfo,
+    key: Arc<str>,
+    pace: &'static Pace,
+    cell: RwLock<Cell<CallId>>,
+}
+
+/// A session, and the process that it belongs to.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Known {
+    member: MemberId,
+    session: Session,
+}
+
+/// A replica as data.
+#[derive(Debug, Serialize, Deserialize)]
+struct Image {
+    objects: Vec<ObjectImage>,
+    sessions: Vec<(SessionId, Known)>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct ObjectImage {
+    id: ObjectId,
+    type_name: String,
+    key: String,
+    cell: cell::Image<CallId>,
+}
+
+/// The number of calls that may be parked is for the leader to limit: a limit that differs between nodes must not
+/// decide what a command does.
+const NO_LIMIT: u64 = u64::MAX;
+
+impl Replica {
+    /// Applies a command: the calls that it ends, with their answers.
+    pub fn apply(&self, command: &[u8]) -> Result<Vec<Answered>> {
+        let mut answers = Vec::new();
+        let mut batch = Batch::parse(command)?;
+        while let Some((item, context)) = batch.next()? {
+            match item {
+                Item::Call { session, member, body } => {
+                    self.serve(session, member, wire::parse_request(body)?, context, &mut answers);
+                }
+                Item::Expire { session } => self.expire(session, &mut answers),
+                Item::Lost { members } => self.lose(members, context, &mut answers),
+            }
+        }
+        Ok(answers)
+    }
+
+    fn serve(
+        &self,
+        id: SessionId,
+        member: MemberId,
+        call: Incoming<'_>,
+        context: Context,
+        answers: &mut Vec<Answered>,
+    ) {
+        let Incoming { head, seq, ack, args } = call;
+        let origin = CallId { session: id, seq };
+        let mut sessions = self.sessions.lock().unwrap();
+        let known = sessions.entry(id).or_insert_with(|| Known { member, session: Session::default() });
+        if head.operation == Operation::Withdraw {
+            let object = known.session.withdraw(seq);
+            drop(sessions);
+            if let Some(object) = object {
+                self.withdraw(object, origin, answers);
+            }
+            return;
+        }
+        let begun = known.session.begin(seq, ack, head.object);
+        drop(sessions);
+        let result = match begun {
+            Ok(Begin::Fresh) => {
+                let mut out = Vec::new();
+                let start = wire::begin_answer(&mut out);
+                let step = self.run(&head, args, context, origin, &mut out, answers);
+                let Step::Done(result) = step else { return };
+                wire::end_answer(&mut out, start, seq, result);
+                self.finish(origin, out.into(), answers);
+                return;
+            }
+            Ok(Begin::Running) => return,
+            Ok(Begin::Done(frame)) => frame,
+            Err(error) => answer(seq, Err(error)),
+        };
+        answers.push((origin, result));
+    }
+
+    fn run(
+        &self,
+        head: &Head,
+        args: &[u8],
+        context: Context,
+        origin: CallId,
+        out: &mut Vec<u8>,
+        answers: &mut Vec<Answered>,
+    ) -> Step {
+        match head.operation {
+            Operation::Call => {
+                let held = match self.known(head) {
+                    Ok(held) => held,
+                    Err(error) => return Step::Done(Err(error)),
+                };
+                let mut released = Vec::new();
+                let step = held.pace.run(head.method, || {
+                    let mut cell = held.cell.write().unwrap();
+                    cell.call(head.method, args, context, || origin, out, &mut released)
+                });
+                self.answer_all(released, answers);
+                step
+            }
+            _ => Step::Done(self.administer(head, args, context, out, answers)),
+        }
+    }
+
+    fn administer(
+        &self,
+        head: &Head,
+        args: &[u8],
+        context: Context,
+        out: &mut Vec<u8>,
+        answers: &mut Vec<Answered>,
+    ) -> Result<()> {
+        match head.operation {
+            Operation::Create => self.create(head, args, context),
+            Operation::Remove => {
+                if self.get(head.object).is_some() {
+                    self.known(head)?;
+                }
+                let removed = self.objects.write().unwrap().remove(&head.object);
+                if let Some(held) = &removed {
+                    let mut released = Vec::new();
+                    held.cell.write().unwrap().close(&mut released);
+                    self.answer_all(released, answers);
+                }
+                codec::encode("the answer", &removed.is_some(), out)
+            }
+            Operation::ClearPoison => {
+                self.known(head)?.cell.write().unwrap().clear_poison();
+                codec::encode("the answer", &true, out)
+            }
+            operation => Err(Error::Refused { reason: format!("{operation:?} is no write of an object") }),
+        }
+    }
+
+    fn create(&self, head: &Head, args: &[u8], context: Context) -> Result<()> {
+        let create: Create<'_> = codec::decode("a constructor call", args)?;
+        let info = object::lookup(create.type_name)?;
+        if info.tag != head.tag {
+            return Err(Error::TypeDiffers { name: info.name.to_owned() });
+        }
+        let key =
+            create.key.map_or_else(|| format!("#{:012x}", head.object.0 >> 80), |key| format!("{key:?}"));
+        if let Some(held) = self.get(head.object) {
+            return cell::check_same((held.info, &held.key), (info, &key));
+        }
+        let pace = Pace::of(info);
+        let object =
+            pace.construct(|| cell::construct(info, &key, create.constructor, create.args, context))?;
+        let key: Arc<str> = key.into();
+        let cell = RwLock::new(Cell::new(info, key.clone(), object, NO_LIMIT));
+        self.objects.write().unwrap().insert(head.object, Arc::new(Held { info, key, pace, cell }));
+        Ok(())
+    }
+
+    fn withdraw(&self, object: ObjectId, origin: CallId, answers: &mut Vec<Answered>) {
+        let Some(held) = self.get(object) else { return };
+        let withdrawn = held.cell.write().unwrap().withdraw(|other| *other == origin);
+        if withdrawn.is_some() {
+            self.finish(origin, answer(origin.seq, Err(Error::Withdrawn)), answers);
+        }
+    }
+
+    /// A session is over: what it waits for, it does not take any more.
+    fn expire(&self, id: SessionId, answers: &mut Vec<Answered>) {
+        let Some(known) = self.sessions.lock().unwrap().remove(&id) else { return };
+        for (seq, object) in known.session.running() {
+            self.withdraw(object, CallId { session: id, seq }, answers);
+        }
+    }
+
+    /// Processes are lost. What they asked for is withdrawn before what they held is taken back: else it could be given
+    /// to another of them.
+    fn lose(&self, members: &[u8], context: Context, answers: &mut Vec<Answered>) {
+        let Ok((lost,)) = codec::decode::<(Lost,)>("lost holders", members) else { return };
+        let sessions: Vec<_> = {
+            let sessions = self.sessions.lock().unwrap();
+            let of_lost = |known: &Known| lost.members().binary_search(&known.member).is_ok();
+            let mut ids: Vec<_> =
+                sessions.iter().filter(|(_, known)| of_lost(known)).map(|(id, _)| *id).collect();
+            // The order decides who of the waiting comes first.
+            ids.sort_unstable();
+            ids
+        };
+        for id in sessions {
+            self.expire(id, answers);
+        }
+        let mut objects: Vec<_> = {
+            let objects = self.objects.read().unwrap();
+            objects
+                .iter()
+                .filter(|(_, held)| held.info.lost.is_some())
+                .map(|(id, held)| (*id, held.clone()))
+                .collect()
+        };
+        objects.sort_unstable_by_key(|(id, _)| *id);
+        for (_, held) in objects {
+            let method = held.info.lost.expect("only such were asked for");
+            let mut released = Vec::new();
+            let origin = || unreachable!("a method without a guard is not parked");
+            let step = held.cell.write().unwrap().call(
+                method,
+                members,
+                context.clone(),
+                origin,
+                &mut Vec::new(),
+                &mut released,
+            );
+            if let Step::Done(Err(error)) = step {
+                tracing::warn!(object = held.info.name, %error, "what lost processes held could not be taken back");
+            }
+            self.answer_all(released, answers);
+        }
+    }
+
+    fn answer_all(&self, released: Vec<(CallId, cell::Answer)>, answers: &mut Vec<Answered>) {
+        for (origin, result) in released {
+            self.finish(origin, answer(origin.seq, result), answers);
+        }
+    }
+
+    fn finish(&self, origin: CallId, frame: Arc<[u8]>, answers: &mut Vec<Answered>) {
+        if let Some(known) = self.sessions.lock().unwrap().get_mut(&origin.session) {
+            known.session.finish(origin.seq, &frame);
+        }
+        answers.push((origin, frame));
+    }
+
+    fn get(&self, object: ObjectId) -> Option<Arc<Held>> {
+        self.objects.read().unwrap().get(&object).cloned()
+    }
+
+    fn known(&self, head: &Head) -> Result<Arc<Held>> {
+        let held = self.get(head.object).ok_or_else(|| cell::no_such(head.object))?;
+        if held.info.tag == head.tag {
+            Ok(held)
+        } else {
+            Err(Error::TypeDiffers { name: held.info.name.to_owned() })
+        }
+    }
+
+    // ---- what the leader does with the state as it is
+
+    /// Serves a request that changes nothing, if it is one: appends its result. None if it has to go through the log.
+    pub fn read(
+        &self,
+        head: &Head,
+        args: &[u8],
+        mut context: Context,
+        out: &mut Vec<u8>,
+    ) -> Option<Result<()>> {
+        let known = match head.operation {
+            Operation::Call | Operation::IsPoisoned => self.known(head),
+            _ => return None,
+        };
+        let held = match known {
+            Ok(held) => held,
+            Err(error) => return Some(Err(error)),
+        };
+        if head.operation == Operation::IsPoisoned {
+            let poisoned = held.cell.read().unwrap().is_poisoned();
+            return Some(codec::encode("the answer", &poisoned, out));
+        }
+        let reads = held.info.methods.get(usize::from(head.method)).is_some_and(|m| m.access == Access::Read);
+        if !reads {
+            return None;
+        }
+        held.pace.run(head.method, || held.cell.read().unwrap().read(head.method, args, &mut context, out))
+    }
+
+    /// Whether a call may wait at the object's guards: not if too many do already.
+    pub fn admit(&self, object: ObjectId, limit: u64) -> Result<()> {
+        let Some(held) = self.get(object) else { return Ok(()) };
+        let cell = held.cell.read().unwrap();
+        if (cell.parked() as u64) < limit { Ok(()) } else { Err(cell.too_many(limit)) }
+    }
+
+    /// How many objects there are.
+    pub fn len(&self) -> usize {
+        self.objects.read().unwrap().len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The sessions that have called here, and their processes.
+    pub fn sessions(&self) -> Vec<(SessionId, MemberId)> {
+        self.sessions.lock().unwrap().iter().map(|(id, known)| (*id, known.member)).collect()
+    }
+
+    /// Calls `f` for every object: its type, how many calls are parked at it, and whether it is poisoned.
+    pub fn each(&self, mut f: impl FnMut(&'static TypeInfo, usize, bool)) {
+        let objects: Vec<_> = self.objects.read().unwrap().values().cloned().collect();
+        for held in objects {
+            if let Ok(cell) = held.cell.try_read() {
+                f(held.info, cell.parked(), cell.is_poisoned());
+            }
+        }
+    }
+
+    // ---- as data
+
+    /// The whole replica as data. Nothing must be applied meanwhile.
+    pub fn image(&self) -> Result<Vec<u8>> {
+        let objects = self.objects.read().unwrap();
+        let mut image = Image { objects: Vec::with_capacity(objects.len()), sessions: Vec::new() };
+        for (id, held) in &*objects {
+            let cell = held.cell.read().unwrap().image(|origin| *origin)?;
+            let type_name = held.info.name.to_owned();
+            image.objects.push(ObjectImage { id: *id, type_name, key: held.key.to_string(), cell });
+        }
+        drop(objects);
+        image.sessions =
+            self.sessions.lock().unwrap().iter().map(|(id, known)| (*id, known.clone())).collect();
+        let mut bytes = Vec::new();
+        codec::encode("a snapshot", &image, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Becomes what the image shows.
+    pub fn restore(&self, image: &[u8]) -> Result<()> {
+        let image: Image = codec::decode("a snapshot", image)?;
+        let mut objects = HashMap::with_capacity(image.objects.len());
+        for ObjectImage { id, type_name, key, cell } in image.objects {
+            let info = object::lookup(&type_name)?;
+            let key: Arc<str> = key.into();
+            let cell = RwLock::new(Cell::restore(info, key.clone(), cell, NO_LIMIT)?);
+            objects.insert(id, Arc::new(Held { info, key, pace: Pace::of(info), cell }));
+        }
+        *self.objects.write().unwrap() = objects;
+        *self.sessions.lock().unwrap() = image.sessions.into_iter().collect();
+        Ok(())
+    }
+}
+
+/// An answer as a frame.
+fn answer(seq: u64, result: cell::Answer) -> Arc<[u8]> {
+    let mut frame = Vec::new();
+    let start = wire::begin_answer(&mut frame);
+    let result = result.map(|bytes| frame.extend_from_slice(&bytes));
+    wire::end_answer(&mut frame, start, seq, result);
+    frame.into()
+}

@@ -1,0 +1,191 @@
+//! How a node takes part in a cluster: which clients it knows, and how ephemeral objects move to another node.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use crucial_runtime::{
+    codec,
+    error::Result,
+    id::{MemberId, ObjectId, RunId, SessionId},
+    object,
+    reference::Lifetime,
+    wire::{self, Elsewhere},
+};
+use serde::{Deserialize, Serialize};
+
+use super::{Client, Node, Origin, Others, Slot};
+use crate::{
+    cell::{self, Cell},
+    session::{Begin, Session},
+    workers::Pace,
+};
+
+impl Client {
+    pub(crate) fn id(&self) -> SessionId {
+        self.id
+    }
+
+    pub(crate) fn member(&self) -> MemberId {
+        self.member
+    }
+
+    pub(crate) fn begin(&self, seq: u64, ack: u64, object: ObjectId) -> Result<Begin> {
+        self.lock().session.begin(seq, ack, object)
+    }
+
+    /// The call will be answered by another node: its client sends it there.
+    pub(crate) fn send_elsewhere(&self, seq: u64, elsewhere: &Elsewhere) {
+        let mut frame = Vec::new();
+        wire::elsewhere_answer(&mut frame, seq, elsewhere);
+        let mut state = self.lock();
+        state.session.forget(seq);
+        let link = state.link.clone();
+        drop(state);
+        if let Some(link) = link {
+            link.push(&frame);
+            link.flush();
+        }
+    }
+}
+
+/// The ephemeral objects of a partition on their way to another node.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Luggage {
+    objects: Vec<Packed>,
+    /// With their runs, processes, and epochs.
+    sessions: Vec<(SessionId, RunId, MemberId, u64, Session)>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Packed {
+    id: ObjectId,
+    type_name: String,
+    key: String,
+    run: RunId,
+    cell: cell::Image<(SessionId, u64)>,
+}
+
+impl Node {
+    /// Keeps clients waiting until the node knows its cluster.
+    pub(crate) fn await_cluster(&self) {
+        self.ready.send_replace(false);
+    }
+
+    /// Makes this node one of several.
+    pub(crate) fn join(&self, cluster: Arc<dyn Others>) {
+        let _ = self.cluster.set(cluster);
+        // Other nodes may wait for this.
+        self.ready.send_modify(|_| ());
+    }
+
+    /// The node knows its cluster.
+    pub(crate) fn joined(&self) {
+        self.ready.send_replace(true);
+    }
+
+    /// Identifies this start of the node.
+    #[must_use]
+    pub fn incarnation(&self) -> u128 {
+        self.incarnation
+    }
+
+    /// How long what isn't connected is kept.
+    #[must_use]
+    pub fn lease(&self) -> Duration {
+        self.lease
+    }
+
+    /// Whether a session, or else its process, is connected, or was a lease ago.
+    pub(crate) fn knows(&self, session: SessionId, member: MemberId) -> (bool, bool) {
+        (self.sessions.lock().unwrap().contains_key(&session), self.members.lock().unwrap().contains(member))
+    }
+
+    fn ephemeral(&self, belongs: impl Fn(ObjectId) -> bool) -> Vec<(ObjectId, Arc<Slot>)> {
+        let mut slots = Vec::new();
+        for partition in &self.partitions {
+            let objects = partition.objects.read().unwrap();
+            let here =
+                objects.iter().filter(|(id, slot)| slot.lifetime == Lifetime::Ephemeral && belongs(**id));
+            slots.extend(here.map(|(id, slot)| (*id, slot.clone())));
+        }
+        slots
+    }
+
+    /// Packs the ephemeral objects to which this applies. Nobody may call them meanwhile.
+    pub(crate) fn pack(&self, belongs: impl Fn(ObjectId) -> bool) -> Result<Vec<u8>> {
+        let mut luggage = Luggage::default();
+        for (id, slot) in self.ephemeral(&belongs) {
+            let origin = |origin: &Origin| match origin {
+                Origin::Session(client, seq) => (client.id, *seq),
+                Origin::Local(_) => unreachable!("a node of a cluster is no embedded one"),
+            };
+            let cell = slot.cell.read().unwrap().image(origin)?;
+            let type_name = slot.info.name.to_owned();
+            luggage.objects.push(Packed { id, type_name, key: slot.key.to_string(), run: slot.run, cell });
+        }
+        let clients: Vec<_> = self.sessions.lock().unwrap().values().cloned().collect();
+        for client in clients {
+            if let Some(part) = client.lock().session.part(&belongs) {
+                luggage.sessions.push((client.id, client.run, client.member, client.since, part));
+            }
+        }
+        let mut bytes = Vec::new();
+        codec::encode("objects that move", &luggage, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Takes in what another node has packed.
+    pub(crate) fn unpack(&self, luggage: &[u8]) -> Result<()> {
+        let luggage: Luggage = codec::decode("objects that move", luggage)?;
+        let now = Instant::now();
+        for (id, run, member, since, part) in luggage.sessions {
+            if !self.ended.lock().unwrap().contains(run) {
+                self.runs.lock().unwrap().start(run, (), now);
+            }
+            let mut sessions = self.sessions.lock().unwrap();
+            let new = || {
+                let client = Client::new(id, run, member, since);
+                client.lock().lost = Some(now);
+                Arc::new(client)
+            };
+            let client = sessions.entry(id).or_insert_with(new).clone();
+            drop(sessions);
+            client.lock().session.merge(part);
+        }
+        for Packed { id, type_name, key, run, cell } in luggage.objects {
+            let info = object::lookup(&type_name)?;
+            let key: Arc<str> = key.into();
+            let sessions = self.sessions.lock().unwrap();
+            let cell = cell.map_origins(|(session, seq)| {
+                sessions.get(&session).map(|client| Origin::Session(client.clone(), seq))
+            });
+            drop(sessions);
+            self.runs.lock().unwrap().start(run, (), now);
+            let cell = Cell::restore(info, key.clone(), cell, self.limits.parked)?;
+            let slot = Slot::new(info, key, Pace::of(info), Lifetime::Ephemeral, run, cell);
+            if self.partition(id).objects.write().unwrap().insert(id, Arc::new(slot)).is_none() {
+                self.objects.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets go of the ephemeral objects to which this applies: they are on another node. The calls that wait at them go
+    /// there, too.
+    pub(crate) fn let_go(&self, belongs: impl Fn(ObjectId) -> bool, elsewhere: &Elsewhere) {
+        for (id, slot) in self.ephemeral(&belongs) {
+            if self.partition(id).objects.write().unwrap().remove(&id).is_some() {
+                self.objects.fetch_sub(1, Ordering::Relaxed);
+            }
+            let mut released = Vec::new();
+            slot.cell.write().unwrap().close(&mut released);
+            for (origin, _) in released {
+                if let Origin::Session(client, seq) = origin {
+                    client.send_elsewhere(seq, elsewhere);
+                }
+            }
+        }
+    }
+}
