@@ -13,13 +13,16 @@ use crucial_runtime::{
 use crucial_server::{
     admin,
     listener::Listener,
-    node::{Node, Status},
+    node::{ClusterStatus, Node, Status},
 };
 
 use crate::entry::{fail, log};
 
 /// Where a server listens, and where one is looked for, if nothing is said.
 const ADDRESS: &str = "127.0.0.1:7878";
+
+/// What a server logs. Of its libraries, only what this program doesn't report by itself.
+const SERVER_LOG: &str = "info,openraft=error,tarpc=off";
 
 fn command() -> Command {
     let program = env::args_os().next().unwrap_or_default();
@@ -31,12 +34,55 @@ fn command() -> Command {
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(
-            Command::new("serve").about("Serves the shared objects of this program until Ctrl-C").arg(
-                Arg::new("listen")
-                    .long("listen")
+            Command::new("serve")
+                .about("Serves the shared objects of this program until Ctrl-C")
+                .arg(
+                    Arg::new("listen")
+                        .long("listen")
+                        .value_name("HOST:PORT")
+                        .default_value(ADDRESS)
+                        .help("Where to listen; port 0 takes a free one"),
+                )
+                .arg(
+                    Arg::new("join")
+                        .long("join")
+                        .value_name("HOST:PORT,..")
+                        .value_delimiter(',')
+                        .help("Nodes of the cluster to join, unless the data directory says which"),
+                )
+                .arg(
+                    Arg::new("data-dir")
+                        .long("data-dir")
+                        .value_name("DIR")
+                        .help("Where persistent objects are kept on disk; without, they live in memory"),
+                )
+                .arg(Arg::new("cluster").long("cluster").value_name("NAME").help(
+                    "Begin a cluster of this name that others can join [default with --data-dir: main]",
+                ))
+                .arg(
+                    Arg::new("replicas")
+                        .long("replicas")
+                        .value_name("N")
+                        .value_parser(clap::value_parser!(u8).range(1..=7))
+                        .default_value("3")
+                        .help("How many nodes of a cluster that begins hold each persistent object"),
+                )
+                .arg(
+                    Arg::new("partitions")
+                        .long("partitions")
+                        .value_name("N")
+                        .value_parser(clap::value_parser!(u16).range(1..=1024))
+                        .default_value("16")
+                        .help("Into how many parts a cluster that begins divides its objects, for ever"),
+                ),
+        )
+        .subcommand(
+            Command::new("leave").about("Takes a node out of its cluster; the others get what it had").arg(
+                Arg::new("server")
+                    .long("server")
                     .value_name("HOST:PORT")
-                    .default_value(ADDRESS)
-                    .help("Where to listen; port 0 takes a free one"),
+                    .required(true)
+                    .help("The node that leaves"),
             ),
         )
         .subcommand(
@@ -62,6 +108,7 @@ pub(crate) fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
     };
     let result = match matches.subcommand() {
         Some(("serve", args)) => serve(args),
+        Some(("leave", args)) => leave(args),
         Some(("status", args)) => status(args),
         Some(("types", _)) => types(),
         _ => unreachable!("a subcommand is required"),
@@ -75,7 +122,7 @@ pub(crate) fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
 fn serve(args: &ArgMatches) -> Result<()> {
     object::check_registry()?;
     let config = Config::load()?;
-    log(&config, "info")?;
+    log(&config, SERVER_LOG)?;
     let listen: &String = args.get_one("listen").expect("it has a default");
     let addresses = listen.to_socket_addrs().map_err(|e| Error::io(format!("looking up {listen}"), &e))?;
     if let Some(address) = addresses.into_iter().find(|a| !a.ip().is_loopback()) {
@@ -94,7 +141,12 @@ fn serve(args: &ArgMatches) -> Result<()> {
     runtime.block_on(async {
         let listener = Listener::bind(Node::new(&config), listen, config.spin).await?;
         let address = listener.address().map_err(|e| Error::io("asking for the address", &e))?;
-        say(&format!("serving at {address} (process {}); Ctrl-C stops it", std::process::id()));
+        let hello =
+            || say(&format!("serving at {address} (process {}); Ctrl-C stops it", std::process::id()));
+        if is_clustered(args) {
+            return cluster::serve(args, listener, hello).await;
+        }
+        hello();
         say(
             "objects are kept in memory: persistent ones outlive the programs that use them, not this server",
         );
@@ -104,6 +156,95 @@ fn serve(args: &ArgMatches) -> Result<()> {
         }
         Ok(())
     })
+}
+
+fn is_clustered(args: &ArgMatches) -> bool {
+    ["join", "data-dir", "cluster"].iter().any(|arg| args.contains_id(arg))
+}
+
+#[cfg(not(feature = "cluster"))]
+mod cluster {
+    use clap::ArgMatches;
+    use crucial_runtime::error::{Error, Result};
+    use crucial_server::listener::Listener;
+
+    pub(super) async fn serve(_: &ArgMatches, _: Listener, _: impl Fn()) -> Result<()> {
+        Err(Error::Refused {
+            reason: "this program was built without the feature `cluster`, which --join, --data-dir and --cluster \
+                     need: depend on crucial with features = [\"cluster\"]"
+                .to_owned(),
+        })
+    }
+}
+
+#[cfg(feature = "cluster")]
+mod cluster {
+    use std::time::Duration;
+
+    use clap::ArgMatches;
+    use crucial_runtime::error::Result;
+    use crucial_server::{
+        cluster::{Cluster, Options},
+        listener::Listener,
+    };
+
+    use super::{say, stop_signal};
+
+    /// How long a node that has left the cluster still answers.
+    const FAREWELL: Duration = Duration::from_millis(500);
+
+    pub(super) async fn serve(args: &ArgMatches, listener: Listener, hello: impl Fn()) -> Result<()> {
+        let text = |name: &str| args.get_one::<String>(name).cloned();
+        let options = Options {
+            join: args.get_many::<String>("join").into_iter().flatten().cloned().collect(),
+            data_dir: text("data-dir").map(Into::into),
+            name: text("cluster").unwrap_or_else(|| "main".to_owned()),
+            partitions: usize::from(*args.get_one::<u16>("partitions").expect("it has a default")),
+            replicas: usize::from(*args.get_one::<u8>("replicas").expect("it has a default")),
+        };
+        let durable = options.data_dir.is_some();
+        let (cluster, serving) = tokio::select! {
+            started = Cluster::start(listener, options) => started?,
+            signal = stop_signal() => {
+                say(&format!("stopped by {signal}"));
+                return Ok(());
+            }
+        };
+        hello();
+        let placement = cluster.placement();
+        let kept = if durable { "on disk" } else { "in memory" };
+        say(&format!(
+            "node {} of cluster {:?} with {} nodes; persistent objects are kept {kept}, {} times",
+            cluster.id(),
+            placement.name,
+            placement.nodes.len(),
+            placement.replicas.min(placement.nodes.len()),
+        ));
+        tokio::select! {
+            signal = stop_signal() => {
+                say(&format!("stopping ({signal}): other nodes get what this one serves; the same again stops at once"));
+                tokio::select! {
+                    retired = cluster.retire(false) => retired?,
+                    signal = stop_signal() => say(&format!("stopped by {signal}")),
+                }
+            }
+            () = cluster.left() => {
+                // Whoever asked for it gets the answer first.
+                tokio::time::sleep(FAREWELL).await;
+                say("this node has left the cluster");
+            }
+        }
+        serving.abort();
+        cluster.close().await;
+        Ok(())
+    }
+}
+
+fn leave(args: &ArgMatches) -> Result<()> {
+    let server: &String = args.get_one("server").expect("it is required");
+    crucial_runtime::run::block_on(admin::leave(server))?;
+    say(&format!("{server} has left the cluster"));
+    Ok(())
 }
 
 async fn stop_signal() -> &'static str {
@@ -130,12 +271,15 @@ fn status(args: &ArgMatches) -> Result<()> {
 }
 
 fn show(server: &str, status: &Status) {
-    let Status { incarnation, uptime, runs, sessions, types } = status;
+    let Status { incarnation, uptime, runs, sessions, types, cluster } = status;
     say(&format!(
         "{server}  node {:08x}  up {}  runs {runs}  sessions {sessions}",
         incarnation >> 96,
         humane(uptime.as_secs())
     ));
+    if let Some(cluster) = cluster {
+        show_cluster(cluster);
+    }
     if types.is_empty() {
         return say("no objects");
     }
@@ -148,6 +292,37 @@ fn show(server: &str, status: &Status) {
         say(&format!(
             "{:width$}  {:>10}  {:>10}  {:>8}  {:>8}",
             t.name, t.ephemeral, t.persistent, t.parked, t.poisoned
+        ));
+    }
+}
+
+fn show_cluster(cluster: &ClusterStatus) {
+    let leader = |node: Option<u64>| node.map_or_else(|| "?".to_owned(), |node| node.to_string());
+    say(&format!(
+        "node {} of cluster {:?}  epoch {}  placement led by {}",
+        cluster.node,
+        cluster.name,
+        cluster.epoch,
+        leader(cluster.leader)
+    ));
+    say(&format!("{:>6}  {:22}  {:>8}  {:>5}", "node", "address", "state", "owns"));
+    for n in &cluster.nodes {
+        say(&format!("{:>6}  {:22}  {:>8}  {:>5}", n.node, n.address, n.state, n.owns));
+    }
+    say(&format!(
+        "{:>9}  {:>5}  {:>6}  {:14}  {:>8}  {:>5}",
+        "partition", "owner", "leader", "replicas", "objects", "lag"
+    ));
+    for p in &cluster.partitions {
+        let replicas: Vec<_> = p.replicas.iter().map(u64::to_string).collect();
+        say(&format!(
+            "{:>9}  {:>5}  {:>6}  {:14}  {:>8}  {:>5}",
+            p.partition,
+            p.owner,
+            leader(p.leader),
+            replicas.join(" "),
+            p.objects,
+            p.lag
         ));
     }
 }

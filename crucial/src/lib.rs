@@ -177,8 +177,9 @@
 //! An object made by its constructor, as `Mean::new()`, is reached through its handle alone. `Mean::at("key").new()`
 //! is the object of that name: it is made if it isn't there. A static has its path as its name. These objects are
 //! *ephemeral*: they belong to one run of the program and end with it. `Mean::at("key").persistent().new()` and
-//! `#[shared(persistent)]` make an object that outlives its programs and is shared by their runs. In this version
-//! it lives in its server's memory and ends with that.
+//! `#[shared(persistent)]` make an object that outlives its programs and is shared by their runs. One server keeps it in
+//! memory, and it ends with that; the servers of a cluster, which the feature `cluster` makes possible, keep copies of
+//! it, also on disk.
 //!
 //! # Ways to call
 //!
