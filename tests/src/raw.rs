@@ -39,6 +39,8 @@ pub fn hello() -> Hello {
         starts_run: true,
         node: None,
         session: SessionId(id::fresh()),
+        connection: 0,
+        since: 0,
     }
 }
 

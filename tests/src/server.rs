@@ -1,9 +1,15 @@
 //! Servers: in this process, or as processes that can be stopped and killed.
 
 use std::{
+    fs,
     io::{BufRead, BufReader, Read},
+    path::PathBuf,
     process::{ChildStderr, ChildStdout, Command, Stdio},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
     time::Duration,
 };
 
@@ -11,7 +17,7 @@ use crucial::{BackendKind, Config, run, run::Run};
 use crucial_server::{
     admin,
     listener::Listener,
-    node::{Node, Status},
+    node::{ClusterStatus, Node, Status},
 };
 
 use crate::process::{Guarded, Signal, signal};
@@ -82,9 +88,19 @@ impl ServerProcess {
     /// If it doesn't start.
     #[must_use]
     pub fn at(address: &str, program: &str, settings: &[(&str, &str)]) -> Self {
+        Self::with(address, program, &[], settings)
+    }
+
+    /// Starts `program` as a server at `address`, with more arguments.
+    ///
+    /// # Panics
+    /// If it doesn't start.
+    #[must_use]
+    pub fn with(address: &str, program: &str, args: &[&str], settings: &[(&str, &str)]) -> Self {
         let mut child = Command::new(program)
             .args(["crucial", "serve", "--listen", address])
-            .env("CRUCIAL_LOG", "error")
+            .args(args)
+            .env("CRUCIAL_LOG", "error,tarpc=off")
             // Nobody reads its standard error before it ends, so it must not fill the pipe.
             .env("RUST_BACKTRACE", "0")
             .envs(settings.iter().copied())
@@ -94,12 +110,16 @@ impl ServerProcess {
             .spawn()
             .unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
-        let stderr = child.stderr.take().unwrap();
+        let mut stderr = child.stderr.take().unwrap();
         let process = Guarded(child);
         let mut line = String::new();
         stdout.read_line(&mut line).unwrap();
         let address = line.strip_prefix("serving at ").and_then(|rest| rest.split(' ').next());
-        let address = address.unwrap_or_else(|| panic!("the server says {line:?}")).to_owned();
+        let address = address.map(str::to_owned).unwrap_or_else(|| {
+            let mut said = String::new();
+            stderr.read_to_string(&mut said).unwrap();
+            panic!("the server says {line:?} and {said}")
+        });
         ServerProcess { process, address, stdout, stderr }
     }
 
@@ -196,5 +216,136 @@ impl Drop for OwnRun {
     fn drop(&mut self) {
         self.entered.take();
         self.run.end();
+    }
+}
+
+/// Several server processes that are one cluster.
+#[derive(Debug)]
+pub struct Cluster {
+    /// Its nodes, in the order in which they came.
+    pub nodes: Vec<ServerProcess>,
+    program: String,
+    settings: Vec<(String, String)>,
+    /// Where its nodes keep what they keep on disk.
+    dir: Option<PathBuf>,
+}
+
+impl Cluster {
+    /// Starts a cluster that keeps everything in memory.
+    #[must_use]
+    pub fn start(program: &str, nodes: usize, settings: &[(&str, &str)]) -> Self {
+        Self::start_at(None, program, nodes, settings)
+    }
+
+    /// Starts a cluster that keeps persistent objects on disk.
+    ///
+    /// # Panics
+    /// If there is no place for temporary files.
+    #[must_use]
+    pub fn on_disk(program: &str, nodes: usize, settings: &[(&str, &str)]) -> Self {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let name =
+            format!("crucial-cluster-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let dir = std::env::temp_dir().join(name);
+        fs::create_dir_all(&dir).unwrap();
+        Self::start_at(Some(dir), program, nodes, settings)
+    }
+
+    fn start_at(dir: Option<PathBuf>, program: &str, nodes: usize, settings: &[(&str, &str)]) -> Self {
+        let settings = settings.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let mut cluster = Cluster { nodes: Vec::new(), program: program.to_owned(), settings, dir };
+        for _ in 0..nodes {
+            cluster.add();
+        }
+        cluster.settle();
+        cluster
+    }
+
+    /// Where a node keeps what it keeps on disk.
+    #[must_use]
+    pub fn data_dir(&self, node: usize) -> Option<String> {
+        self.dir.as_ref().map(|dir| dir.join(node.to_string()).display().to_string())
+    }
+
+    /// Adds a node.
+    pub fn add(&mut self) {
+        let first = self.nodes.first().map(|node| node.address.clone());
+        let how = match first {
+            None => vec!["--cluster".to_owned(), "test".to_owned()],
+            Some(first) => vec!["--join".to_owned(), first],
+        };
+        let node = self.serve(self.nodes.len(), "127.0.0.1:0", how);
+        self.nodes.push(node);
+    }
+
+    fn serve(&self, node: usize, address: &str, mut args: Vec<String>) -> ServerProcess {
+        args.extend(self.data_dir(node).into_iter().flat_map(|dir| ["--data-dir".to_owned(), dir]));
+        let args: Vec<_> = args.iter().map(String::as_str).collect();
+        let settings: Vec<_> = self.settings.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+        ServerProcess::with(address, &self.program, &args, &settings)
+    }
+
+    /// Starts nodes again that have stopped, all at once, at the addresses where they were.
+    pub fn restart(&mut self, nodes: &[usize]) {
+        let started: Vec<_> = thread::scope(|scope| {
+            let cluster = &*self;
+            let start =
+                |node: usize| scope.spawn(move || cluster.serve(node, &cluster.nodes[node].address, vec![]));
+            let starting: Vec<_> = nodes.iter().map(|node| start(*node)).collect();
+            starting.into_iter().map(|started| started.join().unwrap()).collect()
+        });
+        for (node, started) in nodes.iter().zip(started) {
+            self.nodes[*node] = started;
+        }
+    }
+
+    /// The addresses of its nodes.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<String> {
+        self.nodes.iter().map(|node| node.address.clone()).collect()
+    }
+
+    /// Settings of a client.
+    #[must_use]
+    pub fn client(&self) -> Config {
+        let mut config = client(&self.nodes[0].address);
+        config.servers = self.addresses();
+        config
+    }
+
+    /// What a node knows of the cluster.
+    ///
+    /// # Panics
+    /// If it doesn't answer.
+    #[must_use]
+    pub fn status(&self, node: usize) -> ClusterStatus {
+        self.nodes[node].status().cluster.unwrap()
+    }
+
+    /// Waits until every node is up and has its share, and every partition is led by its owner.
+    pub fn settle(&self) {
+        let count = self.nodes.len();
+        crate::eventually("the cluster settles", || {
+            let status = self.status(0);
+            let up = status.nodes.iter().filter(|n| n.state == "up");
+            let share = status.partitions.len() / count;
+            status.nodes.len() == count
+                && up.count() == count
+                && status.nodes.iter().all(|n| n.owns + 2 > share && n.owns > 0)
+                && status
+                    .partitions
+                    .iter()
+                    .all(|p| p.leader == Some(p.owner) && p.replicas.len() == count.min(3) && p.lag == 0)
+        });
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        // The nodes write there as long as they run.
+        self.nodes.clear();
+        if let Some(dir) = &self.dir {
+            let _ = fs::remove_dir_all(dir);
+        }
     }
 }

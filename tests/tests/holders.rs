@@ -225,7 +225,7 @@ fn the_next_attempt_gets_what_the_killed_one_held() {
 
 /// Another process of a run, as its server sees it.
 fn member(of: &Run, server: &str, config: Config) -> Arc<Run> {
-    Run::join(config, of.id(), &[server.to_owned()]).unwrap()
+    Run::join(config, of.id(), &[server.to_owned()], 0).unwrap()
 }
 
 fn impatient() -> Config {
