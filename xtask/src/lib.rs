@@ -4,6 +4,7 @@
 //! module with its arguments and a `run`.
 
 mod bench;
+mod cluster;
 mod inner_loop;
 mod lines;
 
@@ -29,6 +30,9 @@ enum Task {
         #[command(subcommand)]
         role: bench::child::Role,
     },
+    Cluster(cluster::Args),
+    #[command(hide = true)]
+    ExecWithParent(cluster::nodes::Exec),
     Fix(inner_loop::FixArgs),
     Lines(lines::Args),
     Verify(inner_loop::VerifyArgs),
@@ -41,6 +45,11 @@ pub fn run() -> ExitCode {
         Task::Bench(args) => bench::run(&args),
         #[cfg(feature = "bench")]
         Task::BenchChild { role } => bench::child::run(role),
+        Task::Cluster(args) => match cluster::run(&args) {
+            Ok(code) => return code,
+            Err(error) => Err(error),
+        },
+        Task::ExecWithParent(args) => Err(cluster::nodes::exec(&args)),
         Task::Fix(args) => inner_loop::fix(&args),
         Task::Lines(args) => lines::run(&args),
         Task::Verify(args) => inner_loop::verify(&args),

@@ -100,6 +100,23 @@ fn times() -> Option<(u64, u64)> {
     Some((times.iter().sum(), times.get(3)? + times.get(4)?))
 }
 
+/// How many seconds a process has had a CPU so far.
+pub(super) fn cpu_time(pid: u32) -> f64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The name, in brackets, can have spaces. User and system time are fields 14 and 15.
+    let fields = stat.rsplit_once(") ").map_or("", |(_, fields)| fields);
+    let ticks: u64 = fields.split_whitespace().skip(11).take(2).flat_map(str::parse::<u64>).sum();
+    ticks as f64 / rustix::param::clock_ticks_per_second() as f64
+}
+
+/// How many bytes of memory programs can still have.
+pub(super) fn available() -> f64 {
+    let info = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = info.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<f64>().ok());
+    kib.unwrap_or(0.0) * 1024.0
+}
+
 /// The resident memory of a process in MiB.
 pub(super) fn resident(pid: u32) -> Option<f64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;

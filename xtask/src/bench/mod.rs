@@ -10,7 +10,11 @@ use crate::Error;
 #[cfg(feature = "bench")]
 pub(crate) mod child;
 #[cfg(feature = "bench")]
+mod cluster;
+#[cfg(feature = "bench")]
 mod embedded;
+#[cfg(feature = "bench")]
+mod idle;
 #[cfg(feature = "bench")]
 mod latency;
 #[cfg(feature = "bench")]
@@ -32,7 +36,11 @@ mod ray;
 #[cfg(feature = "bench")]
 mod redis;
 #[cfg(feature = "bench")]
+mod replicated;
+#[cfg(feature = "bench")]
 mod report;
+#[cfg(feature = "bench")]
+mod scale;
 #[cfg(feature = "bench")]
 mod server;
 #[cfg(feature = "bench")]
@@ -84,6 +92,12 @@ enum Name {
     Sync,
     /// k-means and logistic regression
     Ml,
+    /// Three nodes that replicate what they keep
+    Replicated,
+    /// A cluster that nobody uses
+    Idle,
+    /// More and more objects, partitions, nodes
+    Scale,
     /// All of them
     All,
 }
@@ -111,6 +125,9 @@ impl Name {
             Name::Spawn => "spawn",
             Name::Sync => "sync",
             Name::Ml => "ml",
+            Name::Replicated => "replicated",
+            Name::Idle => "idle",
+            Name::Scale => "scale",
             Name::All => "all",
         }
     }
@@ -141,7 +158,8 @@ impl Effort {
 pub(crate) fn run(args: &Args) -> Result<(), Error> {
     let names = match args.name {
         Name::All => {
-            vec![Name::Latency, Name::Throughput, Name::Embedded, Name::Sync, Name::Spawn, Name::Ml]
+            use Name::{Embedded, Idle, Latency, Ml, Replicated, Scale, Spawn, Sync, Throughput};
+            vec![Latency, Throughput, Embedded, Sync, Spawn, Ml, Replicated, Idle, Scale]
         }
         name => vec![name],
     };
@@ -169,6 +187,9 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
             Name::Spawn => spawn::run(effort)?,
             Name::Sync => sync::run(effort)?,
             Name::Ml => ml::run(effort)?,
+            Name::Replicated => replicated::run(effort)?,
+            Name::Idle => idle::run(effort)?,
+            Name::Scale => scale::run(effort)?,
             Name::All => unreachable!("it was replaced by the others"),
         };
         if figures.is_empty() {

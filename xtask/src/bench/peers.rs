@@ -1,7 +1,8 @@
 //! Where peers are installed that come without a package of the system.
 
 use std::{
-    env,
+    env, io,
+    net::TcpListener,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -10,6 +11,11 @@ use std::{
 pub(super) fn folder() -> Option<PathBuf> {
     let home = || env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache/crucial-peers"));
     env::var_os("PEERS").map(PathBuf::from).or_else(home)
+}
+
+/// A port that is free for now: for servers that take no port 0.
+pub(super) fn free_port() -> io::Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
 /// The Python of a peer, if it is installed there and has these modules.

@@ -3,7 +3,6 @@
 use std::{
     ffi::OsStr,
     io::ErrorKind,
-    net::TcpListener,
     process::Command,
     sync::Arc,
     thread::sleep,
@@ -17,11 +16,12 @@ use ::redis::{
 
 use super::{
     child::{Child, Pipes},
+    peers::free_port,
     report::Peer,
 };
 use crate::Error;
 
-const PROGRAM: &str = "redis-server";
+pub(super) const PROGRAM: &str = "redis-server";
 const INSTALL: &str = "apt-get install redis-server";
 
 /// Multiplies a number `ARGV[1]` times and returns it, as `Number::multiply` does.
@@ -38,6 +38,7 @@ pub(super) struct Redis {
     name: String,
     client: Client,
     url: String,
+    port: u16,
     child: Child,
     multiply: Arc<str>,
 }
@@ -63,7 +64,7 @@ impl Redis {
     }
 
     fn attempt(name: &str) -> Result<Self, Error> {
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let port = free_port()?;
         let text = port.to_string();
         let args =
             ["--bind", "127.0.0.1", "--port", &text, "--save", "", "--appendonly", "no", "--daemonize", "no"];
@@ -83,12 +84,20 @@ impl Redis {
             }
         };
         let multiply: String = cmd("SCRIPT").arg("LOAD").arg(MULTIPLY).query(&mut connection)?;
-        Ok(Redis { name: name.to_owned(), client, url, child, multiply: multiply.into() })
+        Ok(Redis { name: name.to_owned(), client, url, port, child, multiply: multiply.into() })
     }
 
     /// Where it is.
     pub(super) fn url(&self) -> &str {
         &self.url
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn port(&self) -> u16 {
+        self.port
     }
 
     pub(super) fn pid(&self) -> u32 {

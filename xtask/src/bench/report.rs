@@ -25,6 +25,10 @@ pub(super) enum Unit {
     Millis,
     PerSecond,
     MiB,
+    Bytes,
+    KiBPerSecond,
+    /// Of one CPU.
+    Percent,
 }
 
 impl Unit {
@@ -34,6 +38,9 @@ impl Unit {
             Unit::Millis => "ms",
             Unit::PerSecond => "op/s",
             Unit::MiB => "MiB",
+            Unit::Bytes => "bytes",
+            Unit::KiBPerSecond => "KiB/s",
+            Unit::Percent => "% of a CPU",
         }
     }
 }
@@ -45,6 +52,8 @@ pub(super) enum Peer {
     Measured { name: String, value: f64 },
     /// It is not installed, but there is a value from a machine of this kind.
     Noted { name: String, value: f64, install: &'static str },
+    /// It was measured by others, elsewhere.
+    Reported { name: String, value: f64 },
     /// It is not installed.
     Missing { name: String, install: &'static str },
     /// Nothing does the same.
@@ -54,7 +63,7 @@ pub(super) enum Peer {
 impl Peer {
     fn name(&self) -> Option<String> {
         match self {
-            Peer::Measured { name, .. } => Some(name.clone()),
+            Peer::Measured { name, .. } | Peer::Reported { name, .. } => Some(name.clone()),
             Peer::Noted { name, install, .. } => Some(format!("{name} (noted, not run here: {install})")),
             Peer::Missing { name, install } => Some(format!("{name} (not installed: {install})")),
             Peer::Nothing => None,
@@ -63,7 +72,9 @@ impl Peer {
 
     fn value(&self) -> Option<f64> {
         match self {
-            Peer::Measured { value, .. } | Peer::Noted { value, .. } => Some(*value),
+            Peer::Measured { value, .. } | Peer::Noted { value, .. } | Peer::Reported { value, .. } => {
+                Some(*value)
+            }
             Peer::Missing { .. } | Peer::Nothing => None,
         }
     }
