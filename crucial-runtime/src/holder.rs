@@ -14,7 +14,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{error::Result, id::MemberId, run::Run};
+use crate::{codec, error::Result, id::MemberId, run::Run};
 
 /// A process, as the one that holds something of an object.
 ///
@@ -58,6 +58,17 @@ impl Lost {
     #[must_use]
     pub fn includes(&self, holder: Holder) -> bool {
         self.members.binary_search(&holder.0).is_ok()
+    }
+
+    /// The encoded arguments of a `#[lost]` method.
+    ///
+    /// # Panics
+    /// Never: numbers can be encoded.
+    #[must_use]
+    pub fn to_args(&self) -> Vec<u8> {
+        let mut args = Vec::new();
+        codec::encode("lost holders", &(self,), &mut args).expect("numbers can be encoded");
+        args
     }
 
     /// Which they are, in their order.

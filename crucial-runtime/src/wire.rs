@@ -209,8 +209,14 @@ pub fn begin_answer(out: &mut Vec<u8>) -> usize {
     start
 }
 
-/// Completes the answer's frame that starts at `start`. With an error, what was appended since is replaced.
-pub fn end_answer(out: &mut Vec<u8>, start: usize, seq: u64, result: Result<()>) {
+/// Completes the answer's frame that starts at `start`. With an error, what was appended since is replaced; a result
+/// that makes the frame longer than `limit` is an error too.
+pub fn end_answer(out: &mut Vec<u8>, start: usize, seq: u64, result: Result<()>, limit: u64) {
+    let size = (out.len() - start - 4) as u64;
+    let result = result.and_then(|()| {
+        let (what, setting) = ("the answer".to_owned(), "limit_frame".to_owned());
+        if size > limit { Err(Error::TooLarge { what, size, limit, setting }) } else { Ok(()) }
+    });
     let status = u8::from(result.is_err());
     if let Err(error) = result {
         out.truncate(start + ANSWER_HEADER);
@@ -222,6 +228,22 @@ pub fn end_answer(out: &mut Vec<u8>, start: usize, seq: u64, result: Result<()>)
     out[start + 5..start + 13].copy_from_slice(&seq.to_le_bytes());
 }
 
+/// An answer that has a frame of its own, of at most `limit` bytes.
+#[must_use]
+pub fn answer_frame(seq: u64, result: Result<Vec<u8>>, limit: u64) -> Vec<u8> {
+    let mut frame = Vec::new();
+    let start = begin_answer(&mut frame);
+    let result = result.map(|bytes| frame.extend_from_slice(&bytes));
+    end_answer(&mut frame, start, seq, result, limit);
+    frame
+}
+
+/// Appends the answer of a request that failed.
+pub fn error_answer(out: &mut Vec<u8>, seq: u64, error: Error) {
+    let start = begin_answer(out);
+    end_answer(out, start, seq, Err(error), u64::MAX);
+}
+
 /// The status of an answer that holds [`Elsewhere`].
 const ELSEWHERE: u8 = 2;
 
@@ -229,7 +251,7 @@ const ELSEWHERE: u8 = 2;
 pub fn elsewhere_answer(out: &mut Vec<u8>, seq: u64, elsewhere: &Elsewhere) {
     let start = begin_answer(out);
     codec::encode("a map", elsewhere, out).expect("a map is text and numbers, which can be encoded");
-    end_answer(out, start, seq, Ok(()));
+    end_answer(out, start, seq, Ok(()), u64::MAX);
     out[start + 4] = ELSEWHERE;
 }
 
@@ -319,13 +341,13 @@ mod tests {
         let mut out = b"before".to_vec();
         let start = begin_answer(&mut out);
         out.extend_from_slice(b"result");
-        end_answer(&mut out, start, 9, Ok(()));
+        end_answer(&mut out, start, 9, Ok(()), u64::MAX);
         let answer = parse_answer(&out[start + 4..]).unwrap();
         assert_eq!((answer.seq, answer.result().unwrap()), (9, &b"result"[..]));
 
         let start = begin_answer(&mut out);
         out.extend_from_slice(b"half a res");
-        end_answer(&mut out, start, 10, Err(Error::NoRun));
+        end_answer(&mut out, start, 10, Err(Error::NoRun), u64::MAX);
         assert_eq!(parse_answer(&out[start + 4..]).unwrap().result(), Err(Error::NoRun));
     }
 

@@ -146,6 +146,11 @@ impl<O> Cell<O> {
         Ok(cell)
     }
 
+    /// From now on, at most `limit` calls may wait.
+    pub fn limit_parked(&mut self, limit: u64) {
+        self.limit = limit;
+    }
+
     /// The object's type and key.
     pub fn name(&self) -> String {
         format!("{} {}", self.info.name, self.key)
@@ -285,15 +290,6 @@ impl<O> Cell<O> {
         step
     }
 
-    /// The error for a call that would wait where `limit` calls wait already.
-    pub fn too_many(&self, limit: u64) -> Error {
-        Error::TooMany {
-            what: format!("calls that wait at {}", self.name()),
-            limit,
-            setting: "limit_parked".to_owned(),
-        }
-    }
-
     fn park(
         &mut self,
         method: u16,
@@ -303,7 +299,11 @@ impl<O> Cell<O> {
         origin: impl FnOnce() -> O,
     ) -> Step {
         if self.parked.len() as u64 >= self.limit {
-            return Step::Done(Err(self.too_many(self.limit)));
+            return Step::Done(Err(Error::TooMany {
+                what: format!("calls that wait at {}", self.name()),
+                limit: self.limit,
+                setting: "limit_parked".to_owned(),
+            }));
         }
         self.parked.push(method, info, args, cx, origin());
         Step::Parked

@@ -198,8 +198,7 @@ pub(crate) async fn serve(node: Arc<Node>, mut stream: TcpStream, spin: Duration
                 Err(End::Refused(error)) => {
                     tracing::warn!(%peer, %error, "a client broke the protocol");
                     let mut frame = Vec::new();
-                    let start = wire::begin_answer(&mut frame);
-                    wire::end_answer(&mut frame, start, 0, Err(error));
+                    wire::error_answer(&mut frame, 0, error);
                     let _ = outbox.write(&mut frame).await;
                     drain(&outbox.stream).await;
                 }

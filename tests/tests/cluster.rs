@@ -73,6 +73,37 @@ fn callers_that_wait_at_a_persistent_object_survive_its_node() {
 }
 
 #[test]
+fn a_full_waiting_room_keeps_nobody_from_working() {
+    let limits = [("CRUCIAL_LIMIT_PARKED", "2"), ("CRUCIAL_LIMIT_FRAME", "100000")];
+    let cluster = Cluster::start(app!(), 1, &limits);
+    let _run = OwnRun::enter(cluster.client());
+    let tally = Tally::at("t").persistent().new(0);
+    let parked = || cluster.nodes[0].status().types.iter().map(|t| t.parked).sum::<u64>();
+    let waiting: Vec<_> = (0..2)
+        .map(|_| {
+            begin({
+                let tally = tally.clone();
+                move || tally.take(1)
+            })
+        })
+        .collect();
+    eventually("two wait", || parked() == 2);
+    let error = tally.remote().take(1).wait().unwrap_err();
+    assert_says(&error, &["too many calls that wait at tests::objects::Tally", "2", "limit_parked"]);
+    // Who doesn't have to wait is let in, above all who lets the others go.
+    assert_eq!(tally.add(3), 0);
+    for waiting in waiting {
+        waiting.within("it takes its part");
+    }
+    assert_eq!(tally.take(1), 0);
+
+    // The answer of a write is limited like that of a read.
+    assert_eq!(tally.give(90_000).len(), 90_000);
+    let error = tally.remote().give(100_000).wait().unwrap_err();
+    assert_says(&error, &["the answer", "limit_frame"]);
+}
+
+#[test]
 fn ephemeral_objects_travel_when_nodes_come_and_go() {
     let mut cluster = Cluster::start(app!(), 1, &[]);
     let _run = OwnRun::enter(cluster.client());

@@ -25,7 +25,8 @@ pub(super) struct Routes {
     known: RwLock<Arc<Known>>,
     /// Counts the changes of `known`.
     version: watch::Sender<u64>,
-    seen: AtomicU64,
+    /// Whose turn it is to be asked instead of a node that is gone.
+    turn: AtomicU64,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -41,7 +42,7 @@ impl Routes {
             clustered: AtomicBool::new(false),
             known: RwLock::default(),
             version: watch::Sender::new(0),
-            seen: AtomicU64::new(0),
+            turn: AtomicU64::new(0),
         }
     }
 
@@ -138,7 +139,7 @@ impl Routes {
         if nodes.is_empty() || known.leaders.len() <= partition {
             return;
         }
-        let turn = self.seen.fetch_add(1, Ordering::Relaxed) as usize;
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed) as usize;
         Arc::make_mut(&mut known).leaders[partition] = Some(nodes[turn % nodes.len()]);
         drop(known);
         self.changed();

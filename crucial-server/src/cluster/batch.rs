@@ -4,6 +4,8 @@
 //! |---|---|---|
 //! | time | 8 | microseconds since the Unix epoch, little-endian as all numbers |
 //! | seed | 8 | of the random numbers |
+//! | parked | 8 | how many calls may be parked at an object |
+//! | frame | 8 | the longest answer, in bytes |
 //! | items | the rest | |
 //!
 //! An item starts with a byte for its kind. A call (0) has the session (16), the process (16), the length of the frame (4)
@@ -11,6 +13,7 @@
 //! length (4) and the encoded arguments of a `#[lost]` method.
 
 use crucial_runtime::{
+    config::Limits,
     context::Context,
     error::{Error, Result},
     id::{MemberId, SessionId},
@@ -19,7 +22,18 @@ use crucial_runtime::{
 const CALL: u8 = 0;
 const EXPIRE: u8 = 1;
 const LOST: u8 = 2;
-const HEADER: usize = 16;
+const HEADER: usize = 32;
+
+/// What the leader decides for the calls of a command, so that every replica does the same with them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// The time of the call, and its random numbers.
+    pub context: Context,
+    /// How many calls may be parked at an object.
+    pub parked: u64,
+    /// The longest frame of an answer.
+    pub frame: u64,
+}
 
 /// One thing to apply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,11 +106,13 @@ impl Builder {
         self.bytes.len()
     }
 
-    /// The command, with the time and the seed of its calls.
+    /// The command, with the time and the seed of its calls, and the leader's limits.
     #[must_use]
-    pub fn finish(mut self, micros: u64, seed: u64) -> Vec<u8> {
-        self.bytes[..8].copy_from_slice(&micros.to_le_bytes());
-        self.bytes[8..HEADER].copy_from_slice(&seed.to_le_bytes());
+    pub fn finish(mut self, micros: u64, seed: u64, limits: &Limits) -> Vec<u8> {
+        let header = [micros, seed, limits.parked, limits.frame];
+        for (place, number) in self.bytes[..HEADER].chunks_exact_mut(8).zip(header) {
+            place.copy_from_slice(&number.to_le_bytes());
+        }
         self.bytes
     }
 }
@@ -106,6 +122,8 @@ impl Builder {
 pub struct Batch<'a> {
     micros: u64,
     seeds: Context,
+    parked: u64,
+    frame: u64,
     rest: &'a [u8],
 }
 
@@ -113,14 +131,14 @@ impl<'a> Batch<'a> {
     /// Reads a command.
     pub fn parse(command: &'a [u8]) -> Result<Self> {
         let mut rest = command;
-        let micros = u64::from_le_bytes(take(&mut rest)?);
-        let seed = u64::from_le_bytes(take(&mut rest)?);
-        Ok(Batch { micros, seeds: Context::new(0, seed), rest })
+        let mut number = || take(&mut rest).map(u64::from_le_bytes);
+        let (micros, seed, parked, frame) = (number()?, number()?, number()?, number()?);
+        Ok(Batch { micros, seeds: Context::new(0, seed), parked, frame, rest })
     }
 
-    /// The next item, with its surroundings.
+    /// The next item, with its terms.
     #[allow(clippy::should_implement_trait)]
-    pub fn next(&mut self) -> Result<Option<(Item<'a>, Context)>> {
+    pub fn next(&mut self) -> Result<Option<(Item<'a>, Terms)>> {
         let Some((kind, rest)) = self.rest.split_first() else { return Ok(None) };
         self.rest = rest;
         let item = match *kind {
@@ -136,7 +154,8 @@ impl<'a> Batch<'a> {
             }
         };
         // Neighbouring seeds would give calls overlapping sequences, so each seed is a random number itself.
-        Ok(Some((item, Context::new(self.micros, self.seeds.random()))))
+        let context = Context::new(self.micros, self.seeds.random());
+        Ok(Some((item, Terms { context, parked: self.parked, frame: self.frame })))
     }
 
     fn block(&mut self) -> Result<&'a [u8]> {
@@ -172,11 +191,14 @@ mod tests {
         let mut builder = Builder::default();
         assert!(builder.is_empty());
         items.into_iter().for_each(|item| builder.push(item));
-        let command = builder.finish(7, 8);
+        let limits = Limits { parked: 5, frame: 6, ..Limits::default() };
+        let command = builder.finish(7, 8, &limits);
         let mut batch = Batch::parse(&command).unwrap();
         let mut contexts = Vec::new();
         for item in items {
-            let (read, context) = batch.next().unwrap().unwrap();
+            let (read, Terms { context, parked: 5, frame: 6 }) = batch.next().unwrap().unwrap() else {
+                panic!()
+            };
             assert_eq!(read, item);
             assert!(!contexts.contains(&context), "every call has random numbers of its own");
             contexts.push(context);
@@ -188,7 +210,7 @@ mod tests {
                 Ok(())
             });
             // A cut between items is a shorter command.
-            let whole = [16, 16 + 41, 16 + 41 + 17, 16 + 41 + 17 + 9];
+            let whole = [0, 41, 41 + 17, 41 + 17 + 9].map(|items| HEADER + items);
             assert_eq!(read.is_ok(), whole.contains(&end), "{end}");
         }
     }

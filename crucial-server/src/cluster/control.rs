@@ -14,7 +14,7 @@ use openraft::{ChangeMembers, async_runtime::watch::WatchReceiver};
 
 use super::{
     Change, Cluster, MARGIN, META, NodeId, OWNER_LEASE, Options, Remembered,
-    group::{self, Group},
+    group::{self, Group, Members},
     partition::Partition,
     peers::{Bytes, Lane, NodeClient, Peers},
     placement::{Placement, State},
@@ -82,10 +82,8 @@ pub(super) async fn run(cluster: &Arc<Cluster>, begins: Option<Change>, joined: 
     let stopped = |e: &dyn std::fmt::Display| group::stopped(META, e);
     tokio::spawn(control(Arc::downgrade(cluster)));
     if let Some(begin) = begins {
-        let peer = Peer { address: cluster.address.clone() };
-        let alone = BTreeMap::from([(cluster.id, peer)]);
         if !cluster.meta.raft.is_initialized().await.map_err(|e| stopped(&e))? {
-            cluster.meta.raft.initialize(alone).await.map_err(|e| stopped(&e))?;
+            cluster.meta.raft.initialize(cluster.alone()).await.map_err(|e| stopped(&e))?;
         }
         match cluster.insist(begin).await {
             // It began, but stopped before it could remember that.
@@ -215,11 +213,9 @@ async fn open_groups(cluster: &Arc<Cluster>, placement: &Placement) {
         if cluster.id == 1
             && placement.nodes.len() == 1
             && !opened.group.raft.is_initialized().await.unwrap_or(true)
+            && let Err(error) = opened.group.raft.initialize(cluster.alone()).await
         {
-            let alone = BTreeMap::from([(cluster.id, Peer { address: cluster.address.clone() })]);
-            if let Err(error) = opened.group.raft.initialize(alone).await {
-                tracing::error!(partition, %error, "a partition can't be begun");
-            }
+            tracing::error!(partition, %error, "a partition can't be begun");
         }
     }
 }
@@ -240,12 +236,7 @@ fn once(busy: &Arc<Mutex<HashSet<usize>>>, key: usize, work: impl Future<Output 
 
 /// Makes these the voters of a group; others that are in `learners` listen.
 async fn change_members(group: &Group, voters: BTreeMap<NodeId, Peer>, learners: BTreeMap<NodeId, Peer>) {
-    let (have, have_voters): (BTreeSet<NodeId>, BTreeSet<NodeId>) = {
-        let metrics = group.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        let membership = metrics.membership_config.membership();
-        (membership.nodes().map(|(id, _)| *id).collect(), membership.voter_ids().collect())
-    };
+    let Members { voters: have_voters, all: have, .. } = group.members();
     for (id, peer) in voters.iter().chain(&learners) {
         if !have.contains(id)
             && let Err(error) = group.raft.add_learner(*id, peer.clone(), voters.contains_key(id)).await
@@ -269,16 +260,12 @@ async fn change_members(group: &Group, voters: BTreeMap<NodeId, Peer>, learners:
     }
 }
 
-/// The nodes that a group has, and whether it is about to change.
-fn members(group: &Group) -> (BTreeSet<NodeId>, BTreeSet<NodeId>, bool) {
-    let metrics = group.raft.metrics();
-    let metrics = metrics.borrow_watched();
-    let membership = metrics.membership_config.membership();
-    let changing = membership.get_joint_config().len() > 1;
-    (membership.voter_ids().collect(), membership.nodes().map(|(id, _)| *id).collect(), changing)
-}
-
 impl Cluster {
+    /// This node, as all that a new group has.
+    fn alone(&self) -> BTreeMap<NodeId, Peer> {
+        BTreeMap::from([(self.id, Peer { address: self.address.clone() })])
+    }
+
     /// As the leader of the first group: who votes in it, and who is lost.
     fn lead_placement(self: &Arc<Self>, placement: &Arc<Placement>, busy: &mut Busy) {
         if !self.meta.leads() || !self.meta.lease_holds() {
@@ -287,14 +274,11 @@ impl Cluster {
             return;
         }
         let leads = *busy.leads.get_or_insert_with(Instant::now);
-        let peers = |ids: &mut dyn Iterator<Item = NodeId>| -> BTreeMap<NodeId, Peer> {
-            ids.filter_map(|id| Some((id, Peer { address: placement.nodes.get(&id)?.address.clone() })))
-                .collect()
-        };
         let staying = placement.nodes.iter().filter(|(_, n)| n.state != State::Leaving).map(|(id, _)| *id);
-        let voters = peers(&mut staying.take(VOTERS));
-        let learners = peers(&mut placement.nodes.keys().copied().filter(|id| !voters.contains_key(id)));
-        let (have_voters, have, changing) = members(&self.meta);
+        let voters = placement.peers(staying.take(VOTERS));
+        let listening = placement.nodes.keys().copied().filter(|id| !voters.contains_key(id));
+        let learners = placement.peers(listening);
+        let Members { voters: have_voters, all: have, changing } = self.meta.members();
         let wanted: BTreeSet<_> = voters.keys().copied().collect();
         let all: BTreeSet<_> = placement.nodes.keys().copied().collect();
         if have_voters != wanted || have != all || changing {
@@ -347,8 +331,8 @@ impl Cluster {
             if group.is_given_away() && rested {
                 // It was not taken, so this node goes on, in a new term.
                 busy.transfers.insert(number, Instant::now());
-                let (partition, id) = (partition.clone(), self.id);
-                once(&busy.groups, number, async move { partition.group.give_to(id).await });
+                let partition = partition.clone();
+                once(&busy.groups, number, async move { partition.group.begin_term().await });
                 continue;
             }
             if !group.leads() || !group.lease_holds() {
@@ -357,7 +341,7 @@ impl Cluster {
             if expires {
                 partition.expire(self.node.lease(), |session, member| self.node.knows(session, member));
             }
-            self.lead(number, &partition, placement, busy);
+            self.lead(number, &partition, placement, busy, rested);
         }
     }
 
@@ -367,10 +351,11 @@ impl Cluster {
         partition: &Arc<Partition>,
         placement: &Arc<Placement>,
         busy: &mut Busy,
+        rested: bool,
     ) {
         let group = &partition.group;
         let wanted: BTreeSet<_> = placement.replicas(number).into_iter().collect();
-        let (voters, have, changing) = members(group);
+        let Members { voters, all: have, changing } = group.members();
         let owner = placement.owners[number];
         let is_up = |id: &NodeId| placement.nodes.get(id).is_some_and(|n| n.state == State::Up);
         // A node that is not wanted any more gives the leadership away before it is removed. Whom it gives it to has to be a
@@ -381,15 +366,13 @@ impl Cluster {
         }
         let may_change = next.contains(&self.id) && wanted.difference(&have).all(is_up);
         if (voters != next || have != next || changing) && may_change {
-            let peer = |id: &NodeId| Some((*id, Peer { address: placement.nodes.get(id)?.address.clone() }));
-            let voters = next.iter().filter_map(peer).collect();
+            let voters = placement.peers(next.into_iter());
             let partition = partition.clone();
             once(&busy.groups, number, async move {
                 change_members(&partition.group, voters, BTreeMap::new()).await;
             });
             return;
         }
-        let rested = busy.transfers.get(&number).is_none_or(|last| last.elapsed() > 3 * group::LEASE);
         let successor = if owner != self.id {
             Some(owner)
         } else if placement.nodes.get(&self.id).is_some_and(|n| n.state == State::Up) {

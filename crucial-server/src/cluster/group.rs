@@ -1,6 +1,7 @@
 //! A Raft group on this node.
 
 use std::{
+    collections::BTreeSet,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
@@ -50,6 +51,17 @@ pub struct Group {
     until: AtomicU64,
     /// The term in which this node began to give the leadership away.
     given_away: AtomicU64,
+}
+
+/// Who belongs to a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Members {
+    /// The nodes that vote.
+    pub voters: BTreeSet<NodeId>,
+    /// These and the ones that listen.
+    pub all: BTreeSet<NodeId>,
+    /// Whether a change of them has begun and not ended.
+    pub changing: bool,
 }
 
 /// The settings of all groups.
@@ -126,25 +138,26 @@ impl Group {
         self.raft.metrics().borrow_watched().current_leader
     }
 
-    /// The nodes that belong to the group, as this one knows it.
+    /// Who belongs to the group, as this node knows it.
     #[must_use]
-    pub fn members(&self) -> Vec<NodeId> {
+    pub fn members(&self) -> Members {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
-        metrics.membership_config.membership().nodes().map(|(id, _)| *id).collect()
+        let membership = metrics.membership_config.membership();
+        Members {
+            voters: membership.voter_ids().collect(),
+            all: membership.nodes().map(|(id, _)| *id).collect(),
+            changing: membership.get_joint_config().len() > 1,
+        }
     }
 
-    /// The voters, and the numbers of the last entry in the log and of the last one that was applied here.
+    /// How many entries of the log are not applied here yet.
     #[must_use]
-    pub fn progress(&self) -> (Vec<NodeId>, u64, u64) {
+    pub fn lag(&self) -> u64 {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
         let applied = metrics.last_applied.map_or(0, |applied| applied.index);
-        (
-            metrics.membership_config.membership().voter_ids().collect(),
-            metrics.last_log_index.unwrap_or(0),
-            applied,
-        )
+        metrics.last_log_index.unwrap_or(0).saturating_sub(applied)
     }
 
     /// Whether this node leads the group for certain, and has applied all that was acknowledged: then it may answer
@@ -208,13 +221,15 @@ impl Group {
     /// Gives the leadership to another node.
     pub async fn give_to(&self, node: NodeId) {
         let term = self.raft.metrics().borrow_watched().current_term;
-        if self.given_away.swap(term, Ordering::SeqCst) == term {
-            // The other one didn't take it. Nobody knows whether it still will, so a new term has to begin.
-            let _ = self.raft.trigger().elect(false).await;
-            return;
-        }
+        self.given_away.store(term, Ordering::SeqCst);
         self.until.store(0, Ordering::SeqCst);
         let _ = self.raft.trigger().transfer_leader(node).await;
+    }
+
+    /// Begins a new term. It ends one in which the leadership was given away and not taken: nobody knows whether it still
+    /// will be.
+    pub async fn begin_term(&self) {
+        let _ = self.raft.trigger().elect(false).await;
     }
 
     // ---- what other nodes ask

@@ -38,11 +38,10 @@ use std::{
 
 use crucial_runtime::{
     codec,
-    config::Limits,
     dso::BoxFuture,
     error::{Error, Result},
     id::ObjectId,
-    wire::{Elsewhere, Incoming, Place},
+    wire::{self, Elsewhere, Incoming, Place},
 };
 use serde::{Deserialize, Serialize};
 use tokio::{net::TcpStream, sync::watch, task::JoinHandle};
@@ -311,7 +310,7 @@ impl Cluster {
         let state = State::new();
         let group =
             Group::open(self.id, id, self.settings.clone(), &self.store, &self.peers, state.clone()).await?;
-        let open = Partition::new(group, state);
+        let open = Partition::new(group, state, self.node.limits().clone());
         self.partitions.write().unwrap().insert(partition, open.clone());
         Ok(open)
     }
@@ -437,21 +436,11 @@ impl Others for Cluster {
         Place { node: self.id, map: self.placement.get().map() }
     }
 
-    fn serve(
-        &self,
-        client: &Arc<Client>,
-        call: &Incoming<'_>,
-        body: &[u8],
-        limits: &Limits,
-        out: &mut Vec<u8>,
-    ) {
+    fn serve(&self, client: &Arc<Client>, call: &Incoming<'_>, body: &[u8], out: &mut Vec<u8>) {
         let number = self.partition_of(call.head.object);
-        let elsewhere = || self.elsewhere(number);
-        match self.partition(number) {
-            Some(partition) => {
-                partition.serve(client, call, body, (limits.frame, limits.parked), elsewhere, out);
-            }
-            None => crucial_runtime::wire::elsewhere_answer(out, call.seq, &elsewhere()),
+        let served = self.partition(number).is_some_and(|p| p.serve(&self.node, client, call, body, out));
+        if !served {
+            wire::elsewhere_answer(out, call.seq, &self.elsewhere(number));
         }
     }
 
@@ -474,7 +463,7 @@ impl Others for Cluster {
     fn status(&self, types: &mut BTreeMap<&str, TypeStatus>) -> ClusterStatus {
         let placement = self.placement.get();
         let open = self.open_partitions().into_iter();
-        let here = open.filter(|(_, partition)| partition.group.members().contains(&self.id));
+        let here = open.filter(|(_, partition)| partition.group.members().all.contains(&self.id));
         let partitions = here.map(|(number, partition)| {
             partition.replica().each(|info, parked, poisoned| {
                 let status = types.entry(info.name).or_default();
@@ -482,14 +471,13 @@ impl Others for Cluster {
                 status.parked += parked as u64;
                 status.poisoned += u64::from(poisoned);
             });
-            let (voters, last, applied) = partition.group.progress();
             PartitionStatus {
                 partition: number,
                 owner: placement.owners.get(number).copied().unwrap_or(0),
                 leader: partition.group.leader(),
-                replicas: voters,
+                replicas: partition.group.members().voters.into_iter().collect(),
                 objects: partition.replica().len() as u64,
-                lag: last.saturating_sub(applied),
+                lag: partition.group.lag(),
             }
         });
         let partitions = partitions.collect();

@@ -4,15 +4,14 @@ use std::{
     collections::{HashMap, VecDeque},
     fmt,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, Weak,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use crucial_runtime::{
-    codec,
-    context::Context,
+    config::Limits,
     dso::Operation,
     error::{Error, Result},
     holder::Lost,
@@ -31,7 +30,7 @@ use super::{
     replica::{Answered, CallId, Replica},
 };
 use crate::{
-    node::{Client, Link},
+    node::{Client, Link, Node},
     session::Begin,
 };
 
@@ -135,20 +134,20 @@ impl State {
         }
         let mut links: Vec<Arc<dyn Link>> = Vec::new();
         for (client, seq, frame) in ready {
-            let Some(link) = client.finish_frame(seq, &frame) else { continue };
-            if !links.iter().any(|other| Arc::ptr_eq(other, &link)) {
-                links.push(link);
-            }
+            links.extend(client.finish_frame(seq, &frame));
         }
+        // Answers that go the same way go together.
+        links.sort_unstable_by_key(|link| Arc::as_ptr(link).addr());
+        links.dedup_by(|a, b| Arc::ptr_eq(a, b));
         links.iter().for_each(|link| link.flush());
     }
 }
 
 impl Partition {
-    /// The partition whose group was opened with `state`.
-    pub fn new(group: Group, state: Arc<State>) -> Arc<Self> {
+    /// The partition whose group was opened with `state`. The limits are for its calls while this node leads.
+    pub fn new(group: Group, state: Arc<State>, limits: Limits) -> Arc<Self> {
         let partition = Arc::new(Partition { group, state });
-        tokio::spawn(propose(Arc::downgrade(&partition)));
+        tokio::spawn(propose(Arc::downgrade(&partition), limits));
         partition
     }
 
@@ -158,51 +157,40 @@ impl Partition {
         &self.state.replica
     }
 
-    /// Serves a request: appends its answer to `out`, unless it comes later.
+    /// Serves a request, if this node leads: appends its answer to `out`, unless it comes later. Says whether it does.
     pub(crate) fn serve(
         &self,
+        node: &Node,
         client: &Arc<Client>,
         call: &Incoming<'_>,
         body: &[u8],
-        limits: (u64, u64),
-        elsewhere: impl Fn() -> Elsewhere,
         out: &mut Vec<u8>,
-    ) {
+    ) -> bool {
         let Incoming { head, seq, ack, args } = *call;
         let origin = CallId { session: client.id(), seq };
-        let (frame_limit, parked_limit) = limits;
         if head.operation == Operation::Withdraw {
             let mut pending = self.state.pending.lock().unwrap();
             if pending.waiting.contains_key(&origin) {
                 pending.gather(Item::Call { session: origin.session, member: client.member(), body });
                 self.state.gathered.notify_one();
             }
-            return;
+            return true;
         }
         if !self.group.lease_holds() {
-            return wire::elsewhere_answer(out, seq, &elsewhere());
+            return false;
         }
         let start = wire::begin_answer(out);
-        let context = Context::new(micros(), id::fresh() as u64);
-        if let Some(result) = self.state.replica.read(&head, args, context, out) {
-            wire::end_answer(out, start, seq, result);
-            let length = (out.len() - start - 4) as u64;
-            if length > frame_limit {
-                wire::end_answer(out, start, seq, Err(crate::node::too_large_answer(length, frame_limit)));
-            }
-            return;
+        if let Some(result) = self.state.replica.read(&head, args, || node.context(), out) {
+            wire::end_answer(out, start, seq, result, node.limits().frame);
+            return true;
         }
         out.truncate(start);
         let length = body.len() as u64;
         if length > LONGEST {
             let what = "the call of a persistent object".to_owned();
             let error = Error::TooLarge { what, size: length, limit: LONGEST, setting: "(fixed)".to_owned() };
-            let start = wire::begin_answer(out);
-            return wire::end_answer(out, start, seq, Err(error));
-        }
-        if let Err(error) = self.state.replica.admit(head.object, parked_limit) {
-            let start = wire::begin_answer(out);
-            return wire::end_answer(out, start, seq, Err(error));
+            wire::error_answer(out, seq, error);
+            return true;
         }
         let mut pending = self.state.pending.lock().unwrap();
         match client.begin(seq, ack, head.object) {
@@ -214,11 +202,9 @@ impl Partition {
             }
             Ok(Begin::Running) => {}
             Ok(Begin::Done(frame)) => out.extend_from_slice(&frame),
-            Err(error) => {
-                let start = wire::begin_answer(out);
-                wire::end_answer(out, start, seq, Err(error));
-            }
+            Err(error) => wire::error_answer(out, seq, error),
         }
+        true
     }
 
     /// Sends all calls that wait here to the new leader.
@@ -273,9 +259,7 @@ impl Partition {
         }
         if !lost.is_empty() {
             lost.dedup();
-            let mut args = Vec::new();
-            codec::encode("lost holders", &(Lost::new(lost),), &mut args).expect("numbers can be encoded");
-            pending.gather(Item::Lost { members: &args });
+            pending.gather(Item::Lost { members: &Lost::new(lost).to_args() });
         }
         drop(pending);
         if !over.is_empty() {
@@ -295,7 +279,7 @@ fn micros() -> u64 {
 }
 
 /// Puts the calls that gather into the log, until the partition is dropped.
-async fn propose(partition: std::sync::Weak<Partition>) {
+async fn propose(partition: Weak<Partition>, limits: Limits) {
     let Some(state) = partition.upgrade().map(|p| p.state.clone()) else { return };
     let mut flying = FuturesUnordered::new();
     loop {
@@ -325,7 +309,7 @@ async fn propose(partition: std::sync::Weak<Partition>) {
                 let Some(next) = pending.gathered.pop_front() else { break };
                 next
             };
-            let command = Command(command.finish(micros(), id::fresh() as u64));
+            let command = Command(command.finish(micros(), id::fresh() as u64, &limits));
             let (responder, ended) = ProgressResponder::complete_only();
             if partition.group.raft.client_write_ff(command, Some(responder)).await.is_err() {
                 partition.give_up(&Elsewhere::default());

@@ -414,7 +414,7 @@ impl Node for Served {
 
     async fn belongs(self, _: Context, group: GroupId, node: NodeId) -> Option<bool> {
         let group = self.cluster.group(group).await.ok()?;
-        group.lease_holds().then(|| group.members().contains(&node))
+        group.lease_holds().then(|| group.members().all.contains(&node))
     }
 
     async fn take(self, _: Context, partition: usize, from: NodeId, objects: Bytes) -> Result<()> {
@@ -482,6 +482,17 @@ impl Path {
             Err(error) => Err(unreachable(&error.to_string())),
         }
     }
+
+    async fn ballot(
+        &self,
+        rpc: VoteRequest<Types>,
+        option: RPCOption,
+        pre: bool,
+    ) -> Result<VoteResponse<Types>, RPCError<Types>> {
+        let group = self.group;
+        let ask = |node: NodeClient, cx| async move { node.vote(cx, group, rpc, pre).await };
+        self.ask(Lane::Urgent, option.soft_ttl(), ask).await
+    }
 }
 
 fn unreachable(reason: &str) -> RPCError<Types> {
@@ -506,13 +517,7 @@ impl RaftNetworkV2<Types> for Path {
         rpc: VoteRequest<Types>,
         option: RPCOption,
     ) -> Result<VoteResponse<Types>, RPCError<Types>> {
-        let group = self.group;
-        self.ask(
-            Lane::Urgent,
-            option.soft_ttl(),
-            |node, cx| async move { node.vote(cx, group, rpc, false).await },
-        )
-        .await
+        self.ballot(rpc, option, false).await
     }
 
     async fn pre_vote(
@@ -520,13 +525,7 @@ impl RaftNetworkV2<Types> for Path {
         rpc: VoteRequest<Types>,
         option: RPCOption,
     ) -> Result<VoteResponse<Types>, RPCError<Types>> {
-        let group = self.group;
-        self.ask(
-            Lane::Urgent,
-            option.soft_ttl(),
-            |node, cx| async move { node.vote(cx, group, rpc, true).await },
-        )
-        .await
+        self.ballot(rpc, option, true).await
     }
 
     async fn full_snapshot(

@@ -15,7 +15,7 @@ use crucial_runtime::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::raft::NodeId;
+use super::raft::{NodeId, Peer};
 
 /// The state of the cluster's membership.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -286,6 +286,11 @@ impl Placement {
             Some(owner)
         };
         (0..self.owners.len()).map(&mut choose).collect()
+    }
+
+    /// How to reach these nodes.
+    pub fn peers(&self, ids: impl Iterator<Item = NodeId>) -> BTreeMap<NodeId, Peer> {
+        ids.filter_map(|id| Some((id, Peer { address: self.nodes.get(&id)?.address.clone() }))).collect()
     }
 
     /// What clients have to know.

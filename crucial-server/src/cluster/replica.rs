@@ -1,6 +1,7 @@
 //! The persistent objects of one partition: what its Raft group replicates.
 //!
-//! Plain data and decisions: no clocks, no sockets. What depends on time or chance comes with the command.
+//! Plain data and decisions: no clocks, no sockets. What depends on time, chance or a node's settings comes with the
+//! command.
 
 use std::{
     collections::HashMap,
@@ -19,7 +20,7 @@ use crucial_runtime::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::batch::{Batch, Item};
+use super::batch::{Batch, Item, Terms};
 use crate::{
     cell::{self, Cell, Step},
     session::{Begin, Session},
@@ -79,22 +80,21 @@ struct ObjectImage {
     cell: cell::Image<CallId>,
 }
 
-/// The number of calls that may be parked is for the leader to limit: a limit that differs between nodes must not
-/// decide what a command does.
-const NO_LIMIT: u64 = u64::MAX;
+/// How many calls may be parked comes with each command.
+const UNTOLD: u64 = u64::MAX;
 
 impl Replica {
     /// Applies a command: the calls that it ends, with their answers.
     pub fn apply(&self, command: &[u8]) -> Result<Vec<Answered>> {
         let mut answers = Vec::new();
         let mut batch = Batch::parse(command)?;
-        while let Some((item, context)) = batch.next()? {
+        while let Some((item, terms)) = batch.next()? {
             match item {
                 Item::Call { session, member, body } => {
-                    self.serve(session, member, wire::parse_request(body)?, context, &mut answers);
+                    self.serve(session, member, wire::parse_request(body)?, terms, &mut answers);
                 }
-                Item::Expire { session } => self.expire(session, &mut answers),
-                Item::Lost { members } => self.lose(members, context, &mut answers),
+                Item::Expire { session } => self.expire(session, &terms, &mut answers),
+                Item::Lost { members } => self.lose(members, &terms, &mut answers),
             }
         }
         Ok(answers)
@@ -105,7 +105,7 @@ impl Replica {
         id: SessionId,
         member: MemberId,
         call: Incoming<'_>,
-        context: Context,
+        terms: Terms,
         answers: &mut Vec<Answered>,
     ) {
         let Incoming { head, seq, ack, args } = call;
@@ -116,7 +116,7 @@ impl Replica {
             let object = known.session.withdraw(seq);
             drop(sessions);
             if let Some(object) = object {
-                self.withdraw(object, origin, answers);
+                self.withdraw(object, origin, &terms, answers);
             }
             return;
         }
@@ -126,15 +126,15 @@ impl Replica {
             Ok(Begin::Fresh) => {
                 let mut out = Vec::new();
                 let start = wire::begin_answer(&mut out);
-                let step = self.run(&head, args, context, origin, &mut out, answers);
+                let step = self.run(&head, args, &terms, origin, &mut out, answers);
                 let Step::Done(result) = step else { return };
-                wire::end_answer(&mut out, start, seq, result);
+                wire::end_answer(&mut out, start, seq, result, terms.frame);
                 self.finish(origin, out.into(), answers);
                 return;
             }
             Ok(Begin::Running) => return,
             Ok(Begin::Done(frame)) => frame,
-            Err(error) => answer(seq, Err(error)),
+            Err(error) => answer(seq, Err(error), &terms),
         };
         answers.push((origin, result));
     }
@@ -143,7 +143,7 @@ impl Replica {
         &self,
         head: &Head,
         args: &[u8],
-        context: Context,
+        terms: &Terms,
         origin: CallId,
         out: &mut Vec<u8>,
         answers: &mut Vec<Answered>,
@@ -157,12 +157,13 @@ impl Replica {
                 let mut released = Vec::new();
                 let step = held.pace.run(head.method, || {
                     let mut cell = held.cell.write().unwrap();
-                    cell.call(head.method, args, context, || origin, out, &mut released)
+                    cell.limit_parked(terms.parked);
+                    cell.call(head.method, args, terms.context.clone(), || origin, out, &mut released)
                 });
-                self.answer_all(released, answers);
+                self.answer_all(released, terms, answers);
                 step
             }
-            _ => Step::Done(self.administer(head, args, context, out, answers)),
+            _ => Step::Done(self.administer(head, args, terms, out, answers)),
         }
     }
 
@@ -170,12 +171,12 @@ impl Replica {
         &self,
         head: &Head,
         args: &[u8],
-        context: Context,
+        terms: &Terms,
         out: &mut Vec<u8>,
         answers: &mut Vec<Answered>,
     ) -> Result<()> {
         match head.operation {
-            Operation::Create => self.create(head, args, context),
+            Operation::Create => self.create(head, args, terms.context.clone()),
             Operation::Remove => {
                 if self.get(head.object).is_some() {
                     self.known(head)?;
@@ -184,7 +185,7 @@ impl Replica {
                 if let Some(held) = &removed {
                     let mut released = Vec::new();
                     held.cell.write().unwrap().close(&mut released);
-                    self.answer_all(released, answers);
+                    self.answer_all(released, terms, answers);
                 }
                 codec::encode("the answer", &removed.is_some(), out)
             }
@@ -211,30 +212,30 @@ impl Replica {
         let object =
             pace.construct(|| cell::construct(info, &key, create.constructor, create.args, context))?;
         let key: Arc<str> = key.into();
-        let cell = RwLock::new(Cell::new(info, key.clone(), object, NO_LIMIT));
+        let cell = RwLock::new(Cell::new(info, key.clone(), object, UNTOLD));
         self.objects.write().unwrap().insert(head.object, Arc::new(Held { info, key, pace, cell }));
         Ok(())
     }
 
-    fn withdraw(&self, object: ObjectId, origin: CallId, answers: &mut Vec<Answered>) {
+    fn withdraw(&self, object: ObjectId, origin: CallId, terms: &Terms, answers: &mut Vec<Answered>) {
         let Some(held) = self.get(object) else { return };
         let withdrawn = held.cell.write().unwrap().withdraw(|other| *other == origin);
         if withdrawn.is_some() {
-            self.finish(origin, answer(origin.seq, Err(Error::Withdrawn)), answers);
+            self.finish(origin, answer(origin.seq, Err(Error::Withdrawn), terms), answers);
         }
     }
 
     /// A session is over: what it waits for, it does not take any more.
-    fn expire(&self, id: SessionId, answers: &mut Vec<Answered>) {
+    fn expire(&self, id: SessionId, terms: &Terms, answers: &mut Vec<Answered>) {
         let Some(known) = self.sessions.lock().unwrap().remove(&id) else { return };
         for (seq, object) in known.session.running() {
-            self.withdraw(object, CallId { session: id, seq }, answers);
+            self.withdraw(object, CallId { session: id, seq }, terms, answers);
         }
     }
 
     /// Processes are lost. What they asked for is withdrawn before what they held is taken back: else it could be given
     /// to another of them.
-    fn lose(&self, members: &[u8], context: Context, answers: &mut Vec<Answered>) {
+    fn lose(&self, members: &[u8], terms: &Terms, answers: &mut Vec<Answered>) {
         let Ok((lost,)) = codec::decode::<(Lost,)>("lost holders", members) else { return };
         let sessions: Vec<_> = {
             let sessions = self.sessions.lock().unwrap();
@@ -246,7 +247,7 @@ impl Replica {
             ids
         };
         for id in sessions {
-            self.expire(id, answers);
+            self.expire(id, terms, answers);
         }
         let mut objects: Vec<_> = {
             let objects = self.objects.read().unwrap();
@@ -264,7 +265,7 @@ impl Replica {
             let step = held.cell.write().unwrap().call(
                 method,
                 members,
-                context.clone(),
+                terms.context.clone(),
                 origin,
                 &mut Vec::new(),
                 &mut released,
@@ -272,13 +273,13 @@ impl Replica {
             if let Step::Done(Err(error)) = step {
                 tracing::warn!(object = held.info.name, %error, "what lost processes held could not be taken back");
             }
-            self.answer_all(released, answers);
+            self.answer_all(released, terms, answers);
         }
     }
 
-    fn answer_all(&self, released: Vec<(CallId, cell::Answer)>, answers: &mut Vec<Answered>) {
+    fn answer_all(&self, released: Vec<(CallId, cell::Answer)>, terms: &Terms, answers: &mut Vec<Answered>) {
         for (origin, result) in released {
-            self.finish(origin, answer(origin.seq, result), answers);
+            self.finish(origin, answer(origin.seq, result, terms), answers);
         }
     }
 
@@ -309,7 +310,7 @@ impl Replica {
         &self,
         head: &Head,
         args: &[u8],
-        mut context: Context,
+        context: impl FnOnce() -> Context,
         out: &mut Vec<u8>,
     ) -> Option<Result<()>> {
         let known = match head.operation {
@@ -328,14 +329,7 @@ impl Replica {
         if !reads {
             return None;
         }
-        held.pace.run(head.method, || held.cell.read().unwrap().read(head.method, args, &mut context, out))
-    }
-
-    /// Whether a call may wait at the object's guards: not if too many do already.
-    pub fn admit(&self, object: ObjectId, limit: u64) -> Result<()> {
-        let Some(held) = self.get(object) else { return Ok(()) };
-        let cell = held.cell.read().unwrap();
-        if (cell.parked() as u64) < limit { Ok(()) } else { Err(cell.too_many(limit)) }
+        held.pace.run(head.method, || held.cell.read().unwrap().read(head.method, args, &mut context(), out))
     }
 
     /// How many objects there are.
@@ -389,7 +383,7 @@ impl Replica {
         for ObjectImage { id, type_name, key, cell } in image.objects {
             let info = object::lookup(&type_name)?;
             let key: Arc<str> = key.into();
-            let cell = RwLock::new(Cell::restore(info, key.clone(), cell, NO_LIMIT)?);
+            let cell = RwLock::new(Cell::restore(info, key.clone(), cell, UNTOLD)?);
             objects.insert(id, Arc::new(Held { info, key, pace: Pace::of(info), cell }));
         }
         *self.objects.write().unwrap() = objects;
@@ -399,10 +393,6 @@ impl Replica {
 }
 
 /// An answer as a frame.
-fn answer(seq: u64, result: cell::Answer) -> Arc<[u8]> {
-    let mut frame = Vec::new();
-    let start = wire::begin_answer(&mut frame);
-    let result = result.map(|bytes| frame.extend_from_slice(&bytes));
-    wire::end_answer(&mut frame, start, seq, result);
-    frame.into()
+fn answer(seq: u64, result: cell::Answer, terms: &Terms) -> Arc<[u8]> {
+    wire::answer_frame(seq, result, terms.frame).into()
 }

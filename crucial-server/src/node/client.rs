@@ -42,6 +42,8 @@ pub(crate) struct Client {
     pub(super) member: MemberId,
     /// The epoch of the cluster's map when the run began.
     pub(super) since: u64,
+    /// The longest frame of an answer.
+    limit: u64,
     state: Mutex<ClientState>,
 }
 
@@ -55,9 +57,9 @@ pub(super) struct ClientState {
 }
 
 impl Client {
-    pub(super) fn new(id: SessionId, run: RunId, member: MemberId, since: u64) -> Self {
+    pub(super) fn new(id: SessionId, run: RunId, member: MemberId, since: u64, limit: u64) -> Self {
         let state = ClientState { session: Session::default(), link: None, connection: 0, lost: None };
-        Client { id, run, member, since, state: Mutex::new(state) }
+        Client { id, run, member, since, limit, state: Mutex::new(state) }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, ClientState> {
@@ -66,11 +68,7 @@ impl Client {
 
     /// A call has ended: its answer is remembered, and goes out with the next flush, if there is a connection.
     fn finish(&self, seq: u64, answer: Answer) -> Option<Arc<dyn Link>> {
-        let mut frame = Vec::new();
-        let start = wire::begin_answer(&mut frame);
-        let result = answer.map(|bytes| frame.extend_from_slice(&bytes));
-        wire::end_answer(&mut frame, start, seq, result);
-        self.finish_frame(seq, &frame)
+        self.finish_frame(seq, &wire::answer_frame(seq, answer, self.limit))
     }
 
     /// As [`finish`](Self::finish), with the answer as a frame.

@@ -7,7 +7,6 @@ use std::{
 
 use crucial_runtime::{
     codec,
-    config::Limits,
     dso::{BoxFuture, Create, Head},
     error::{Error, Result},
     id::{ObjectId, RunId},
@@ -23,14 +22,7 @@ pub(crate) trait Others: Send + Sync {
     /// Where this node and the objects are.
     fn place(&self) -> Place;
     /// Serves a request for a persistent object: appends the answer to `out`, unless it comes later.
-    fn serve(
-        &self,
-        client: &Arc<Client>,
-        call: &Incoming<'_>,
-        body: &[u8],
-        limits: &Limits,
-        out: &mut Vec<u8>,
-    );
+    fn serve(&self, client: &Arc<Client>, call: &Incoming<'_>, body: &[u8], out: &mut Vec<u8>);
     /// Keeps an ephemeral object where it is, until the guard is dropped; or says where it is.
     fn enter(&self, object: ObjectId) -> Result<RwLockReadGuard<'_, bool>, Elsewhere>;
     /// The last epoch in which the node that held such ephemeral objects was lost.

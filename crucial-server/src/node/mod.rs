@@ -27,8 +27,6 @@ use crucial_runtime::{
 };
 use tokio::sync::watch;
 
-#[cfg(feature = "cluster")]
-pub(crate) use self::requests::too_large_answer;
 pub(crate) use self::{
     client::{Client, Link, Local, Origin},
     cluster::Others,
@@ -195,7 +193,7 @@ impl Node {
     }
 
     fn partition(&self, object: ObjectId) -> &Partition {
-        &self.partitions[(object.0 >> 64) as usize % PARTITIONS]
+        &self.partitions[object.partition(PARTITIONS)]
     }
 
     fn slot(&self, object: ObjectId) -> Option<Arc<Slot>> {
@@ -203,7 +201,7 @@ impl Node {
     }
 
     /// The surroundings of a call that is accepted now.
-    fn context(&self) -> Context {
+    pub(crate) fn context(&self) -> Context {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let count = self.seed.fetch_add(1, Ordering::Relaxed);
         // Neighbouring seeds would give calls overlapping sequences, so each seed is a random number itself.

@@ -136,17 +136,26 @@ impl Node {
         Ok(bytes)
     }
 
+    /// Whether something of a run can come here: not when the run has ended. It goes on here from now on.
+    fn takes(&self, run: RunId, now: Instant) -> bool {
+        let ended = self.ended.lock().unwrap().contains(run);
+        if !ended {
+            self.runs.lock().unwrap().start(run, (), now);
+        }
+        !ended
+    }
+
     /// Takes in what another node has packed.
     pub(crate) fn unpack(&self, luggage: &[u8]) -> Result<()> {
         let luggage: Luggage = codec::decode("objects that move", luggage)?;
         let now = Instant::now();
         for (id, run, member, since, part) in luggage.sessions {
-            if !self.ended.lock().unwrap().contains(run) {
-                self.runs.lock().unwrap().start(run, (), now);
+            if !self.takes(run, now) {
+                continue;
             }
             let mut sessions = self.sessions.lock().unwrap();
             let new = || {
-                let client = Client::new(id, run, member, since);
+                let client = Client::new(id, run, member, since, self.limits.frame);
                 client.lock().lost = Some(now);
                 Arc::new(client)
             };
@@ -155,6 +164,9 @@ impl Node {
             client.lock().session.merge(part);
         }
         for Packed { id, type_name, key, run, cell } in luggage.objects {
+            if !self.takes(run, now) {
+                continue;
+            }
             let info = object::lookup(&type_name)?;
             let key: Arc<str> = key.into();
             let sessions = self.sessions.lock().unwrap();
@@ -162,7 +174,6 @@ impl Node {
                 sessions.get(&session).map(|client| Origin::Session(client.clone(), seq))
             });
             drop(sessions);
-            self.runs.lock().unwrap().start(run, (), now);
             let cell = Cell::restore(info, key.clone(), cell, self.limits.parked)?;
             let slot = Slot::new(info, key, Pace::of(info), Lifetime::Ephemeral, run, cell);
             if self.partition(id).objects.write().unwrap().insert(id, Arc::new(slot)).is_none() {

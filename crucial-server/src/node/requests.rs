@@ -29,7 +29,7 @@ impl Node {
             if let Some(cluster) = self.cluster.get()
                 && head.object.is_persistent()
             {
-                cluster.serve(client, &call, body, &self.limits, out);
+                cluster.serve(client, &call, body, out);
                 return Ok(());
             }
             workers::aside(|| self.withdraw(client, seq));
@@ -50,7 +50,7 @@ impl Node {
             && head.operation != Operation::Lost
         {
             if head.object.is_persistent() {
-                cluster.serve(client, &call, body, &self.limits, out);
+                cluster.serve(client, &call, body, out);
                 return Ok(());
             }
             match cluster.enter(head.object) {
@@ -76,8 +76,7 @@ impl Node {
                     return Ok(());
                 }
                 Err(error) => {
-                    let start = wire::begin_answer(out);
-                    wire::end_answer(out, start, seq, Err(error));
+                    wire::error_answer(out, seq, error);
                     return Ok(());
                 }
             }
@@ -98,11 +97,7 @@ impl Node {
         };
         match step {
             Step::Done(result) => {
-                wire::end_answer(out, start, seq, result);
-                let length = (out.len() - start - 4) as u64;
-                if length > self.limits.frame {
-                    wire::end_answer(out, start, seq, Err(too_large_answer(length, self.limits.frame)));
-                }
+                wire::end_answer(out, start, seq, result, self.limits.frame);
                 if remembered {
                     client.finish_here(seq, &out[start..]);
                 }
@@ -262,8 +257,4 @@ impl Node {
             slot.withdraw(origin);
         }
     }
-}
-
-pub(crate) fn too_large_answer(size: u64, limit: u64) -> Error {
-    Error::TooLarge { what: "the answer".to_owned(), size, limit, setting: "limit_frame".to_owned() }
 }

@@ -6,7 +6,6 @@ use std::{
 };
 
 use crucial_runtime::{
-    codec,
     error::{Error, Result},
     holder::Lost,
     id::{MemberId, RunId},
@@ -62,7 +61,7 @@ impl Node {
         // The client that starts a run has not heard of an epoch yet.
         let begins = place.as_ref().filter(|_| hello.starts_run).map(|place| place.map.epoch);
         let since = begins.unwrap_or(hello.since);
-        let new = || Arc::new(Client::new(hello.session, hello.run, hello.member, since));
+        let new = || Arc::new(Client::new(hello.session, hello.run, hello.member, since, self.limits.frame));
         let client = sessions.entry(hello.session).or_insert_with(new).clone();
         drop(sessions);
         let mut state = client.lock();
@@ -187,8 +186,7 @@ impl Node {
             return;
         }
         tracing::debug!(?lost, "processes are lost");
-        let mut args = Vec::new();
-        codec::encode("lost holders", &(lost,), &mut args).expect("numbers can be encoded");
+        let args = lost.to_args();
         if let Some(cluster) = self.cluster.get() {
             cluster.lose(&args);
         }
