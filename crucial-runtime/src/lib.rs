@@ -2,7 +2,7 @@
 //!
 //! Programs use the `crucial` crate; this one is its machinery:
 //!
-//! - [`object`]: the object trait and the registry of shared types,
+//! - [`object`]: the object trait and the registry of shared types; [`digest`]: whether two states are equal,
 //! - [`mod@reference`]: object references, keys and the handles' common trait,
 //! - [`function`] and [`task`]: the registry of cloud functions and the work they describe,
 //! - [`shared_fn`]: the registry of the functions that servers apply to values; [`ordered`] encodes keys in order,
@@ -20,6 +20,7 @@ pub mod client;
 pub mod codec;
 pub mod config;
 pub mod context;
+pub mod digest;
 pub mod dso;
 pub mod error;
 pub mod function;

@@ -7,6 +7,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::{
     codec,
     context::Context,
+    digest::{self, Digest},
     error::{Error, Result},
     id,
     reference::ObjectRef,
@@ -105,6 +106,8 @@ pub trait Object: Send + Sync {
     fn guard(&self, method: u16, args: &[u8]) -> Result<bool>;
     /// Appends the encoded state.
     fn snapshot(&self, out: &mut Vec<u8>) -> Result<()>;
+    /// The digest of the state: see [`digest::digest`].
+    fn digest(&self, limit: u64) -> Result<Digest, digest::Failure>;
 }
 
 /// Makes an object: constructor, encoded arguments, surroundings.
@@ -189,6 +192,9 @@ impl<T: Methods> Object for Stateful<T> {
     }
     fn snapshot(&self, out: &mut Vec<u8>) -> Result<()> {
         codec::encode(T::NAME, &self.0, out)
+    }
+    fn digest(&self, limit: u64) -> Result<Digest, digest::Failure> {
+        digest::digest(&self.0, limit)
     }
 }
 

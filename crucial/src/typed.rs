@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// An encoded value: an element of a collection, the content of a mutex, a message.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+// See `crucial_runtime::digest::ENCODED`.
+#[serde(rename = "crucial::Encoded")]
 #[doc(hidden)]
 pub struct Blob(#[serde(with = "crate::bulk")] Vec<u8>);
 
