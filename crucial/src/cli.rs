@@ -305,6 +305,12 @@ fn show_cluster(cluster: &ClusterStatus) {
         cluster.epoch,
         leader(cluster.leader)
     ));
+    if let Some(reason) = &cluster.disk_failure {
+        say(&format!(
+            "node {}: disk failed: {reason}; it acknowledges nothing until it is started again",
+            cluster.node
+        ));
+    }
     say(&format!("{:>6}  {:22}  {:>8}  {:>5}", "node", "address", "state", "owns"));
     for n in &cluster.nodes {
         say(&format!("{:>6}  {:22}  {:>8}  {:>5}", n.node, n.address, n.state, n.owns));

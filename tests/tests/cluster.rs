@@ -1,6 +1,9 @@
 //! Several nodes: what a user sees of a cluster.
 
 use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
     sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
     thread,
     time::Duration,
@@ -12,7 +15,7 @@ use tests::{
     app, assert_says, begin, eventually,
     objects::Tally,
     process::Signal,
-    server::{Cluster, OwnRun},
+    server::{self, Cluster, OwnRun, ServerProcess},
 };
 
 /// A cluster of three, with short leases.
@@ -269,4 +272,59 @@ fn who_does_not_belong_is_refused_with_a_reason() {
     assert_says(&last, &["the last node can't leave"]);
     let none = crucial::run::block_on(admin::leave(&alone.address)).unwrap_err();
     assert_says(&none, &["belongs to no cluster"]);
+}
+
+/// What `app crucial status` says of a server.
+fn told(address: &str) -> String {
+    let output = Command::new(app!()).args(["crucial", "status", "--server", address]).output().unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// A small file system, in memory. Goes when it is dropped.
+struct Small(PathBuf);
+
+impl Small {
+    /// None, with a message, if this user can't mount.
+    fn mount(size: &str) -> Option<Self> {
+        let dir = std::env::temp_dir().join(format!("crucial-small-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        let options = format!("size={size}");
+        let output = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(&dir).output();
+        if output.as_ref().is_ok_and(|output| output.status.success()) {
+            return Some(Small(dir));
+        }
+        println!("skipped: a small file system can't be mounted here: {output:?}");
+        let _ = fs::remove_dir(&dir);
+        None
+    }
+
+    fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
+#[test]
+fn a_node_whose_disk_is_full_says_so() {
+    let Some(small) = Small::mount("90m") else { return };
+    let dir = small.path().join("data").display().to_string();
+    let node = ServerProcess::with("127.0.0.1:0", app!(), &["--data-dir", &dir], &[]);
+    let failure = || node.status().cluster.unwrap().disk_failure;
+    let _run = OwnRun::enter(server::client(&node.address));
+    let tally = Tally::at("t").persistent().new(0);
+    assert_eq!((failure(), told(&node.address).contains("disk failed")), (None, false));
+    // More than fits in what is left of the first file, or of the disk.
+    fs::write(small.path().join("ballast"), vec![1; 40 << 20]).unwrap_or_default();
+    let calling = begin(move || while tally.remote().measure_written(&[1; 1 << 20]).wait().is_ok() {});
+    eventually("the disk is full", || failure().is_some());
+    assert_says(&failure().unwrap(), &[&dir, "when there is space again"]);
+    assert_says(&told(&node.address), &["node 1: disk failed", &dir, "acknowledges nothing"]);
+    drop(node);
+    drop(calling);
 }

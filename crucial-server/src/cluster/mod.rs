@@ -492,6 +492,7 @@ impl Others for Cluster {
             node: self.id,
             epoch: placement.epoch,
             leader: self.meta.leader(),
+            disk_failure: self.store.failure(),
             nodes: nodes.collect(),
             partitions,
         }

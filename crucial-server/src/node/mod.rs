@@ -113,6 +113,9 @@ pub struct ClusterStatus {
     pub epoch: u64,
     /// The node that leads membership and placement.
     pub leader: Option<u64>,
+    /// Why this node can't write to its disk any more, if that has failed. It acknowledges nothing until it is started
+    /// again.
+    pub disk_failure: Option<String>,
     /// Its nodes.
     pub nodes: Vec<NodeStatus>,
     /// The partitions of which this node has a replica.
