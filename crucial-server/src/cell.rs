@@ -8,6 +8,7 @@ use std::{
 
 use crucial_runtime::{
     context::Context,
+    digest::{self, Digest},
     error::{Error, Result},
     function::panic_message,
     id::ObjectId,
@@ -16,7 +17,10 @@ use crucial_runtime::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::parked::{Call, Parked};
+use crate::{
+    methods::Methods,
+    parked::{Call, Parked},
+};
 
 /// The answer to a parked call: its encoded result.
 pub type Answer = Result<Vec<u8>>;
@@ -37,6 +41,10 @@ pub struct Cell<O> {
     key: Arc<str>,
     object: Box<dyn Object>,
     poison: Option<Box<str>>,
+    /// What has changed the object since [`Cell::take_written`].
+    written: Methods,
+    /// What may have made it differ from its replicas, if it does.
+    diverged: Option<Methods>,
     parked: Parked<O>,
     /// How many calls may wait.
     limit: u64,
@@ -48,6 +56,8 @@ pub struct Image<O> {
     #[serde(with = "crucial_runtime::bulk")]
     state: Vec<u8>,
     poison: Option<Box<str>>,
+    written: Methods,
+    diverged: Option<Methods>,
     /// In the order of arrival.
     parked: Vec<ParkedImage<O>>,
 }
@@ -68,7 +78,13 @@ impl<O> Image<O> {
             let origin = origin(call.origin)?;
             Some(ParkedImage { method: call.method, args: call.args, context: call.context, origin })
         });
-        Image { state: self.state, poison: self.poison, parked: parked.collect() }
+        Image {
+            state: self.state,
+            poison: self.poison,
+            written: self.written,
+            diverged: self.diverged,
+            parked: parked.collect(),
+        }
     }
 }
 
@@ -119,7 +135,16 @@ impl<O> fmt::Debug for Cell<O> {
 impl<O> Cell<O> {
     /// A cell for `object`, where at most `limit` calls may wait.
     pub fn new(info: &'static TypeInfo, key: Arc<str>, object: Box<dyn Object>, limit: u64) -> Self {
-        Cell { info, key, object, poison: None, parked: Parked::default(), limit }
+        Cell {
+            info,
+            key,
+            object,
+            poison: None,
+            written: Methods::default(),
+            diverged: None,
+            parked: Parked::default(),
+            limit,
+        }
     }
 
     /// The cell as data; `origin` says where answers go, as data.
@@ -132,13 +157,19 @@ impl<O> Cell<O> {
             context: call.context.clone(),
             origin: origin(&call.origin),
         });
-        Ok(Image { state, poison: self.poison.clone(), parked: parked.collect() })
+        Ok(Image {
+            state,
+            poison: self.poison.clone(),
+            written: self.written,
+            diverged: self.diverged,
+            parked: parked.collect(),
+        })
     }
 
     /// The cell that has this image.
     pub fn restore(info: &'static TypeInfo, key: Arc<str>, image: Image<O>, limit: u64) -> Result<Self> {
         let mut cell = Cell::new(info, key, (info.restore)(&image.state)?, limit);
-        cell.poison = image.poison;
+        (cell.poison, cell.written, cell.diverged) = (image.poison, image.written, image.diverged);
         for ParkedImage { method, args, context, origin } in image.parked {
             let info = cell.method(method)?;
             cell.parked.push(method, info, &args, context, origin);
@@ -179,6 +210,44 @@ impl<O> Cell<O> {
     /// Accepts the state after a panic. Parked calls failed when it happened.
     pub fn clear_poison(&mut self) {
         self.poison = None;
+    }
+
+    /// The object's key, or what stands for it in messages.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// The digest of the object and of what waits here, if that takes no more than `limit` bytes: equal in two cells to
+    /// which the same was done, unless a method is not deterministic.
+    pub fn digest(&self, limit: u64) -> Result<Digest, digest::Failure> {
+        let digest = catch_unwind(AssertUnwindSafe(|| self.object.digest(limit)))
+            .unwrap_or_else(|panic| Err(digest::Failure::Unfit(panic_message(&*panic))))?;
+        Ok(digest.and(self.parked.len() as u64).and(self.is_poisoned().into()))
+    }
+
+    /// What has changed the object since it was asked last; whether calls were parked counts, too.
+    pub fn take_written(&mut self) -> Methods {
+        std::mem::take(&mut self.written)
+    }
+
+    /// Whether something has changed the object since it was asked last what.
+    pub fn is_written(&self) -> bool {
+        !self.written.is_empty()
+    }
+
+    /// These have changed the object, too.
+    pub fn add_written(&mut self, methods: Methods) {
+        self.written.extend(methods);
+    }
+
+    /// What may have made the object differ from its replicas, if it does.
+    pub fn diverged(&self) -> Option<Methods> {
+        self.diverged
+    }
+
+    /// The object differs from its replicas, perhaps because of these. It stays so: nobody can say who is right.
+    pub fn set_diverged(&mut self, methods: Methods) {
+        self.diverged.get_or_insert(methods);
     }
 
     fn check(&self) -> Result<()> {
@@ -306,6 +375,7 @@ impl<O> Cell<O> {
             }));
         }
         self.parked.push(method, info, args, cx, origin());
+        self.written.insert(method);
         Step::Parked
     }
 
@@ -408,6 +478,7 @@ impl<O> Cell<O> {
         out: &mut Vec<u8>,
         released: &mut Vec<(O, Answer)>,
     ) -> Result<()> {
+        self.written.insert(method);
         let object = &mut self.object;
         catch_unwind(AssertUnwindSafe(|| in_method(|| object.write(method, args, cx, out)))).unwrap_or_else(
             |panic| {

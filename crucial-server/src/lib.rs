@@ -18,6 +18,7 @@ pub mod embedded;
 pub mod leases;
 pub mod listener;
 pub mod members;
+pub mod methods;
 pub mod node;
 mod parked;
 pub mod session;

@@ -13,7 +13,7 @@ use crucial_runtime::{
 use crucial_server::{
     admin,
     listener::Listener,
-    node::{ClusterStatus, Node, Status},
+    node::{ClusterStatus, DivergedStatus, Node, Status},
 };
 
 use crate::entry::{fail, log};
@@ -279,19 +279,20 @@ fn show(server: &str, status: &Status) {
     ));
     if let Some(cluster) = cluster {
         show_cluster(cluster);
+        show_diverged(cluster, types.iter().map(|t| t.diverged).sum());
     }
     if types.is_empty() {
         return say("no objects");
     }
     let width = types.iter().map(|t| t.name.len()).max().unwrap_or(0).max("type".len());
     say(&format!(
-        "{:width$}  {:>10}  {:>10}  {:>8}  {:>8}",
-        "type", "ephemeral", "persistent", "parked", "poisoned"
+        "{:width$}  {:>10}  {:>10}  {:>8}  {:>8}  {:>8}",
+        "type", "ephemeral", "persistent", "parked", "poisoned", "diverged"
     ));
     for t in types {
         say(&format!(
-            "{:width$}  {:>10}  {:>10}  {:>8}  {:>8}",
-            t.name, t.ephemeral, t.persistent, t.parked, t.poisoned
+            "{:width$}  {:>10}  {:>10}  {:>8}  {:>8}  {:>8}",
+            t.name, t.ephemeral, t.persistent, t.parked, t.poisoned, t.diverged
         ));
     }
 }
@@ -331,6 +332,22 @@ fn show_cluster(cluster: &ClusterStatus) {
             p.lag
         ));
     }
+}
+
+fn show_diverged(cluster: &ClusterStatus, total: u64) {
+    if total == 0 {
+        return;
+    }
+    say(&format!("the replicas of {total} objects differ, because a method is not deterministic:"));
+    for d in &cluster.diverged {
+        let DivergedStatus { partition, type_name, key, methods } = d;
+        say(&format!("  {type_name} {key} (partition {partition}), changed by {}", methods.join(", ")));
+    }
+    let more = total.saturating_sub(cluster.diverged.len() as u64);
+    if more > 0 {
+        say(&format!("  and {more} more"));
+    }
+    say("  time and random numbers have to come from `cx: &mut Context`; see docs/cluster.md");
 }
 
 fn humane(seconds: u64) -> String {

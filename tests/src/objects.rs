@@ -1,6 +1,8 @@
 //! Shared objects of the tests, and of the program that they start.
 
 use std::{
+    collections::HashMap,
+    process,
     sync::atomic::{AtomicU64, Ordering::SeqCst},
     thread,
     time::Duration,
@@ -106,8 +108,56 @@ impl Journal {
         self.tokens.push(token);
     }
 
+    /// Adds tokens.
+    pub fn extend(&mut self, tokens: &[u64]) {
+        self.tokens.extend(tokens);
+    }
+
     /// All tokens.
     pub fn tokens(&self) -> Vec<u64> {
         self.tokens.clone()
+    }
+}
+
+/// How often [`Dice`] were thrown in this process.
+pub static THROWS: AtomicU64 = AtomicU64::new(0);
+
+/// What no shared type may do: it asks the process in which it happens to be.
+#[shared]
+pub struct Dice {
+    last: u64,
+    /// In an order of its own in each process.
+    faces: HashMap<u64, String>,
+    seen: Vec<u64>,
+}
+
+#[shared]
+impl Dice {
+    /// With six faces.
+    pub fn new() -> Self {
+        Dice { last: 0, faces: (1..=6).map(|n| (n, format!("face {n}"))).collect(), seen: Vec::new() }
+    }
+
+    /// Thrown already.
+    pub fn thrown() -> Self {
+        let mut dice = Dice::new();
+        dice.throw();
+        dice
+    }
+
+    /// Not deterministic.
+    pub fn throw(&mut self) {
+        self.last = u64::from(process::id()) << 32 | THROWS.fetch_add(1, SeqCst);
+    }
+
+    /// Not deterministic either: which one is the first depends on the process.
+    pub fn look(&mut self) {
+        self.seen.extend(self.faces.keys());
+    }
+
+    /// Deterministic.
+    pub fn turn(&mut self, by: u64) {
+        self.last += by;
+        self.faces.insert(self.last, String::new());
     }
 }

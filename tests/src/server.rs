@@ -176,6 +176,12 @@ pub fn parked(status: &Status) -> u64 {
     status.types.iter().map(|t| t.parked).sum()
 }
 
+/// How many objects differ from their replicas.
+#[must_use]
+pub fn diverged(status: &Status) -> u64 {
+    status.types.iter().map(|t| t.diverged).sum()
+}
+
 /// Settings of a client of the server at `address`, with threads as its back end.
 #[must_use]
 pub fn client(address: &str) -> Config {

@@ -13,7 +13,7 @@ use crucial::{Error, sync::Barrier};
 use crucial_server::admin;
 use tests::{
     app, assert_says, begin, eventually,
-    objects::Tally,
+    objects::{Dice, Tally},
     process::Signal,
     server::{self, Cluster, OwnRun, ServerProcess},
 };
@@ -278,6 +278,58 @@ fn who_does_not_belong_is_refused_with_a_reason() {
 fn told(address: &str) -> String {
     let output = Command::new(app!()).args(["crucial", "status", "--server", address]).output().unwrap();
     String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn a_method_that_is_not_deterministic_is_reported() {
+    let mut cluster = three();
+    let _run = OwnRun::enter(cluster.client());
+    let (good, bad) = (Tally::at("good").persistent().new(0), Dice::at("bad").persistent().new());
+    let more: Vec<_> = (0..50).map(|i| Dice::at(format!("{i}")).persistent().new()).collect();
+    let stop = AtomicBool::new(false);
+    let run = crucial::run::Run::current().unwrap();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let _entered = run.enter();
+            while !stop.load(SeqCst) {
+                good.add(1);
+                more.iter().for_each(|dice| dice.turn(1));
+            }
+        });
+        bad.throw();
+        let diverged = |node: usize| cluster.status(node).diverged;
+        eventually("all nodes know", || (0..3).all(|node| !diverged(node).is_empty()));
+        stop.store(true, SeqCst);
+        for node in 0..3 {
+            let diverged = diverged(node);
+            assert_eq!(diverged.len(), 1, "{diverged:?}");
+            assert_eq!((&*diverged[0].type_name, &*diverged[0].key), ("tests::objects::Dice", "\"bad\""));
+            assert!(diverged[0].methods.contains(&"throw".to_owned()), "{diverged:?}");
+            assert!(!diverged[0].methods.contains(&"turn".to_owned()), "{diverged:?}");
+            assert_says(
+                &told(&cluster.nodes[node].address),
+                &[
+                    "the replicas of 1 objects differ",
+                    "tests::objects::Dice \"bad\"",
+                    "throw",
+                    "cx: &mut Context",
+                ],
+            );
+        }
+    });
+    // It goes on working.
+    bad.turn(1);
+    // Each node says so once, however many objects there are.
+    let diverged = || server::diverged(&cluster.nodes[0].status());
+    more.iter().for_each(Dice::throw);
+    eventually("all are found", || diverged() == 51);
+    cluster.nodes[0].signal(Signal::INT);
+    let (_, _, err) = cluster.nodes[0].ended();
+    assert_says(
+        &err,
+        &["tests::objects::Dice", "throw", "the replicas of an object differ", "cx: &mut Context"],
+    );
+    assert!((1..6).contains(&err.matches("the replicas of an object differ").count()), "{err}");
 }
 
 /// A small file system, in memory. Goes when it is dropped.

@@ -42,9 +42,9 @@ fn status_shows_what_a_server_holds() {
     let (_one, _two) = (Tally::new(1), Tally::at("p").persistent().new(1));
     // The address comes from the configuration, too.
     let output = text(app(&["crucial", "status"], &[("CRUCIAL_SERVERS", &server.address)]));
-    assert_says(&output, &["runs 1", "ephemeral", "persistent", "parked", "poisoned"]);
+    assert_says(&output, &["runs 1", "ephemeral", "persistent", "parked", "poisoned", "diverged"]);
     let line = output.lines().find(|line| line.starts_with("tests::objects::Tally")).unwrap();
-    assert_eq!(line.split_whitespace().skip(1).collect::<Vec<_>>(), ["1", "1", "0", "0"]);
+    assert_eq!(line.split_whitespace().skip(1).collect::<Vec<_>>(), ["1", "1", "0", "0", "0"]);
 
     drop(server);
     let gone = app(&["crucial", "status", "--server", "127.0.0.1:1"], &[]);

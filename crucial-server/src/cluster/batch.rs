@@ -10,7 +10,8 @@
 //!
 //! An item starts with a byte for its kind. A call (0) has the session (16), the process (16), the length of the frame (4)
 //! and the frame as it came from the client; the end of a session (1) has the session (16); lost processes (2) have a
-//! length (4) and the encoded arguments of a `#[lost]` method.
+//! length (4) and the encoded arguments of a `#[lost]` method; a step of the check whether replicas are equal (3) has a
+//! length (4) and the encoded [`Step`](super::divergence::Step).
 
 use crucial_runtime::{
     config::Limits,
@@ -22,6 +23,7 @@ use crucial_runtime::{
 const CALL: u8 = 0;
 const EXPIRE: u8 = 1;
 const LOST: u8 = 2;
+const CHECK: u8 = 3;
 const HEADER: usize = 32;
 
 /// What the leader decides for the calls of a command, so that every replica does the same with them.
@@ -57,6 +59,11 @@ pub enum Item<'a> {
         /// The encoded arguments of a `#[lost]` method.
         members: &'a [u8],
     },
+    /// A step of the check whether replicas are equal.
+    Check {
+        /// An encoded [`Step`](super::divergence::Step).
+        step: &'a [u8],
+    },
 }
 
 /// Items that gather until they are proposed.
@@ -85,6 +92,10 @@ impl Builder {
             Item::Lost { members } => {
                 self.bytes.push(LOST);
                 self.block(members);
+            }
+            Item::Check { step } => {
+                self.bytes.push(CHECK);
+                self.block(step);
             }
         }
     }
@@ -149,6 +160,7 @@ impl<'a> Batch<'a> {
             }
             EXPIRE => Item::Expire { session: SessionId(u128::from_le_bytes(take(&mut self.rest)?)) },
             LOST => Item::Lost { members: self.block()? },
+            CHECK => Item::Check { step: self.block()? },
             other => {
                 return Err(Error::Refused { reason: format!("a log entry has an item of kind {other}") });
             }
@@ -186,6 +198,7 @@ mod tests {
             Item::Call { session: SessionId(1), member: MemberId(2), body: b"body" },
             Item::Expire { session: SessionId(3) },
             Item::Lost { members: b"lost" },
+            Item::Check { step: b"step" },
             Item::Call { session: SessionId(4), member: MemberId(5), body: b"" },
         ];
         let mut builder = Builder::default();
@@ -210,7 +223,7 @@ mod tests {
                 Ok(())
             });
             // A cut between items is a shorter command.
-            let whole = [0, 41, 41 + 17, 41 + 17 + 9].map(|items| HEADER + items);
+            let whole = [0, 41, 41 + 17, 41 + 17 + 9, 41 + 17 + 9 + 9].map(|items| HEADER + items);
             assert_eq!(read.is_ok(), whole.contains(&end), "{end}");
         }
     }

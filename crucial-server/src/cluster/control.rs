@@ -25,7 +25,7 @@ use super::{
 const TICK: Duration = Duration::from_millis(200);
 /// How often a node says that it is there.
 const KEEP: Duration = Duration::from_millis(400);
-/// How often sessions and processes are looked at.
+/// How often sessions and processes are looked at, and how often replicas are compared.
 const EXPIRY: Duration = Duration::from_secs(1);
 /// How long a node tries to join.
 const JOINING: Duration = Duration::from_secs(10);
@@ -335,13 +335,29 @@ impl Cluster {
                 once(&busy.groups, number, async move { partition.group.begin_term().await });
                 continue;
             }
+            if expires && !group.leads() {
+                self.report_divergence(number, &partition);
+            }
             if !group.leads() || !group.lease_holds() {
                 continue;
             }
             if expires {
+                partition.check();
                 partition.expire(self.node.lease(), |session, member| self.node.knows(session, member));
             }
             self.lead(number, &partition, placement, busy, rested);
+        }
+    }
+
+    /// Tells the leader of a partition what differs here, again and again until the log says that it knows.
+    fn report_divergence(self: &Arc<Self>, number: usize, partition: &Partition) {
+        let found = partition.replica().found();
+        if let (false, Some(leader)) = (found.is_empty(), partition.group.leader()) {
+            let peers = self.peers.clone();
+            tokio::spawn(async move {
+                let ask = |node: NodeClient, cx| async move { node.diverged(cx, number, found).await };
+                let _ = peers.ask(leader, None, Lane::Urgent, EXPIRY, ask).await;
+            });
         }
     }
 

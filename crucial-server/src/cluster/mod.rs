@@ -2,7 +2,8 @@
 //!
 //! Objects map to a fixed number of partitions. Each [`partition`] is a Raft [`group`], whose commands ([`batch`]) change a
 //! [`replica`]; a group of its own holds the [`placement`]: which nodes there are, and which of them hold which partition.
-//! What a node keeps of its groups is in [`log`] and [`snapshots`]; [`peers`] is how nodes talk.
+//! What a node keeps of its groups is in [`log`] and [`snapshots`]; [`peers`] is how nodes talk; [`divergence`] is how they
+//! find out that replicas differ.
 //!
 //! **Who serves what.** A persistent object is served by the leader of its partition, an ephemeral one by the partition's
 //! owner, which is the same node when all is well. A leader answers reads as long as a quorum's word lasts
@@ -13,6 +14,7 @@
 
 pub mod batch;
 mod control;
+pub mod divergence;
 mod files;
 pub mod group;
 pub mod log;
@@ -57,7 +59,7 @@ use self::{
 };
 use crate::{
     listener::Listener,
-    node::{Client, ClusterStatus, Node, NodeStatus, Others, PartitionStatus, TypeStatus},
+    node::{Client, ClusterStatus, DivergedStatus, Node, NodeStatus, Others, PartitionStatus, TypeStatus},
 };
 
 /// The group of membership and placement.
@@ -66,6 +68,9 @@ const META: GroupId = 0;
 const OWNER_LEASE: Duration = Duration::from_millis(2000);
 /// How long after that its partitions are given to others: clocks differ, and an answer may be late.
 const MARGIN: Duration = Duration::from_millis(500);
+
+/// How many objects whose replicas differ a status names.
+const NAMED: usize = 20;
 
 /// What can be chosen when a node starts.
 #[derive(Clone, Debug)]
@@ -464,12 +469,23 @@ impl Others for Cluster {
         let placement = self.placement.get();
         let open = self.open_partitions().into_iter();
         let here = open.filter(|(_, partition)| partition.group.members().all.contains(&self.id));
+        let mut diverged = Vec::new();
         let partitions = here.map(|(number, partition)| {
-            partition.replica().each(|info, parked, poisoned| {
-                let status = types.entry(info.name).or_default();
+            partition.replica().each(|cell| {
+                let status = types.entry(cell.info().name).or_default();
                 status.persistent += 1;
-                status.parked += parked as u64;
-                status.poisoned += u64::from(poisoned);
+                status.parked += cell.parked() as u64;
+                status.poisoned += u64::from(cell.is_poisoned());
+                let Some(methods) = cell.diverged() else { return };
+                status.diverged += 1;
+                if diverged.len() < NAMED {
+                    diverged.push(DivergedStatus {
+                        partition: number,
+                        type_name: cell.info().name.to_owned(),
+                        key: cell.key().to_owned(),
+                        methods: methods.names(cell.info()).into_iter().map(str::to_owned).collect(),
+                    });
+                }
             });
             PartitionStatus {
                 partition: number,
@@ -481,6 +497,7 @@ impl Others for Cluster {
             }
         });
         let partitions = partitions.collect();
+        diverged.sort_unstable_by(|a, b| (&a.type_name, &a.key).cmp(&(&b.type_name, &b.key)));
         let nodes = placement.nodes.iter().map(|(id, node)| NodeStatus {
             node: *id,
             address: node.address.clone(),
@@ -495,6 +512,7 @@ impl Others for Cluster {
             disk_failure: self.store.failure(),
             nodes: nodes.collect(),
             partitions,
+            diverged,
         }
     }
 

@@ -15,7 +15,7 @@ use crucial_runtime::{
     dso::Operation,
     error::{Error, Result},
     holder::Lost,
-    id::{self, MemberId, SessionId},
+    id::{self, MemberId, ObjectId, SessionId},
     wire::{self, Elsewhere, Incoming},
 };
 use futures::{StreamExt, stream::FuturesUnordered};
@@ -24,12 +24,14 @@ use tokio::sync::Notify;
 
 use super::{
     batch::{Builder, Item},
+    divergence::Step,
     group::Group,
     machine::Machine,
     raft::{Command, Outcome},
     replica::{Answered, CallId, Replica},
 };
 use crate::{
+    methods::Methods,
     node::{Client, Link, Node},
     session::Begin,
 };
@@ -269,7 +271,23 @@ impl Partition {
 
     /// Tells the objects that processes are lost: `args` are those of a `#[lost]` method.
     pub(crate) fn lose(&self, args: &[u8]) {
-        self.state.pending.lock().unwrap().gather(Item::Lost { members: args });
+        self.gather(Item::Lost { members: args });
+    }
+
+    /// Goes on with the check whether the replicas are equal. Only the leader does, once a second.
+    pub(crate) fn check(&self) {
+        if let Some(step) = self.state.replica.next_step() {
+            self.gather(Item::Check { step: &step.encode() });
+        }
+    }
+
+    /// Tells all replicas that these objects differ somewhere.
+    pub(crate) fn diverged(&self, objects: Vec<(ObjectId, Methods)>) {
+        self.gather(Item::Check { step: &Step::Diverged { objects }.encode() });
+    }
+
+    fn gather(&self, item: Item<'_>) {
+        self.state.pending.lock().unwrap().gather(item);
         self.state.gathered.notify_one();
     }
 }

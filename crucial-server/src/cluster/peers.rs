@@ -13,6 +13,7 @@ use std::{
 use crucial_runtime::{
     codec,
     error::{Error, Result},
+    id::ObjectId,
     object::TypeInfo,
     support::inventory,
     wire::{self, MAGIC, Plane},
@@ -49,6 +50,7 @@ use super::{
     pulse::Pulse,
     raft::{GroupId, NodeId, Peer, SnapshotMeta, Types, Vote},
 };
+use crate::methods::Methods;
 
 /// What a node says first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -138,6 +140,8 @@ pub trait Node {
     async fn belongs(group: GroupId, node: NodeId) -> Option<bool>;
     /// The ephemeral objects of a partition, from their owner.
     async fn take(partition: usize, from: NodeId, objects: Bytes) -> Result<()>;
+    /// These objects of a partition differ on the node that says so from those of the leader, who is asked.
+    async fn diverged(partition: usize, objects: Vec<(ObjectId, Methods)>);
 }
 
 /// Bytes that travel as such.
@@ -419,6 +423,13 @@ impl Node for Served {
 
     async fn take(self, _: Context, partition: usize, from: NodeId, objects: Bytes) -> Result<()> {
         self.cluster.take(partition, from, &objects.0)
+    }
+
+    async fn diverged(self, _: Context, partition: usize, objects: Vec<(ObjectId, Methods)>) {
+        // If it doesn't lead, the other node says it again to who does.
+        if let Some(partition) = self.cluster.partition(partition).filter(|p| p.group.leads()) {
+            partition.diverged(objects);
+        }
     }
 }
 

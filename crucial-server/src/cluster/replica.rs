@@ -20,9 +20,13 @@ use crucial_runtime::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::batch::{Batch, Item, Terms};
+use super::{
+    batch::{Batch, Item, Terms},
+    divergence::{Checks, Size},
+};
 use crate::{
     cell::{self, Cell, Step},
+    methods::Methods,
     session::{Begin, Session},
     workers::Pace,
 };
@@ -47,15 +51,18 @@ pub type Answered = (CallId, Arc<[u8]>);
 pub struct Replica {
     objects: RwLock<HashMap<ObjectId, Arc<Held>>>,
     sessions: Mutex<HashMap<SessionId, Known>>,
+    /// Whether the replicas are equal.
+    pub(super) checks: Mutex<Checks>,
 }
 
 /// An object.
 #[derive(Debug)]
-struct Held {
-    info: &'static TypeInfo,
-    key: Arc<str>,
+pub(super) struct Held {
+    pub(super) info: &'static TypeInfo,
+    pub(super) key: Arc<str>,
     pace: &'static Pace,
-    cell: RwLock<Cell<CallId>>,
+    pub(super) cell: RwLock<Cell<CallId>>,
+    pub(super) size: Size,
 }
 
 /// A session, and the process that it belongs to.
@@ -95,6 +102,7 @@ impl Replica {
                 }
                 Item::Expire { session } => self.expire(session, &terms, &mut answers),
                 Item::Lost { members } => self.lose(members, &terms, &mut answers),
+                Item::Check { step } => self.step(step)?,
             }
         }
         Ok(answers)
@@ -156,15 +164,28 @@ impl Replica {
                 };
                 let mut released = Vec::new();
                 let step = held.pace.run(head.method, || {
-                    let mut cell = held.cell.write().unwrap();
-                    cell.limit_parked(terms.parked);
-                    cell.call(head.method, args, terms.context.clone(), || origin, out, &mut released)
+                    self.change(head.object, &held, |cell| {
+                        cell.limit_parked(terms.parked);
+                        cell.call(head.method, args, terms.context.clone(), || origin, out, &mut released)
+                    })
                 });
                 self.answer_all(released, terms, answers);
                 step
             }
             _ => Step::Done(self.administer(head, args, terms, out, answers)),
         }
+    }
+
+    /// Changes an object, which then has to be checked.
+    fn change<R>(&self, id: ObjectId, held: &Held, change: impl FnOnce(&mut Cell<CallId>) -> R) -> R {
+        let mut cell = held.cell.write().unwrap();
+        let before = cell.is_written();
+        let result = change(&mut cell);
+        if !before && cell.is_written() && cell.diverged().is_none() {
+            drop(cell);
+            self.checks.lock().unwrap().written.insert(id);
+        }
+        result
     }
 
     fn administer(
@@ -183,6 +204,7 @@ impl Replica {
                 }
                 let removed = self.objects.write().unwrap().remove(&head.object);
                 if let Some(held) = &removed {
+                    self.checks.lock().unwrap().written.remove(&head.object);
                     let mut released = Vec::new();
                     held.cell.write().unwrap().close(&mut released);
                     self.answer_all(released, terms, answers);
@@ -212,8 +234,11 @@ impl Replica {
         let object =
             pace.construct(|| cell::construct(info, &key, create.constructor, create.args, context))?;
         let key: Arc<str> = key.into();
-        let cell = RwLock::new(Cell::new(info, key.clone(), object, UNTOLD));
-        self.objects.write().unwrap().insert(head.object, Arc::new(Held { info, key, pace, cell }));
+        let mut cell = Cell::new(info, key.clone(), object, UNTOLD);
+        cell.add_written(Methods::constructor(create.constructor));
+        let held = Held { info, key, pace, cell: RwLock::new(cell), size: Size::default() };
+        self.objects.write().unwrap().insert(head.object, Arc::new(held));
+        self.checks.lock().unwrap().written.insert(head.object);
         Ok(())
     }
 
@@ -258,18 +283,13 @@ impl Replica {
                 .collect()
         };
         objects.sort_unstable_by_key(|(id, _)| *id);
-        for (_, held) in objects {
+        for (id, held) in objects {
             let method = held.info.lost.expect("only such were asked for");
             let mut released = Vec::new();
             let origin = || unreachable!("a method without a guard is not parked");
-            let step = held.cell.write().unwrap().call(
-                method,
-                members,
-                terms.context.clone(),
-                origin,
-                &mut Vec::new(),
-                &mut released,
-            );
+            let step = self.change(id, &held, |cell| {
+                cell.call(method, members, terms.context.clone(), origin, &mut Vec::new(), &mut released)
+            });
             if let Step::Done(Err(error)) = step {
                 tracing::warn!(object = held.info.name, %error, "what lost processes held could not be taken back");
             }
@@ -290,7 +310,7 @@ impl Replica {
         answers.push((origin, frame));
     }
 
-    fn get(&self, object: ObjectId) -> Option<Arc<Held>> {
+    pub(super) fn get(&self, object: ObjectId) -> Option<Arc<Held>> {
         self.objects.read().unwrap().get(&object).cloned()
     }
 
@@ -347,12 +367,12 @@ impl Replica {
         self.sessions.lock().unwrap().iter().map(|(id, known)| (*id, known.member)).collect()
     }
 
-    /// Calls `f` for every object: its type, how many calls are parked at it, and whether it is poisoned.
-    pub fn each(&self, mut f: impl FnMut(&'static TypeInfo, usize, bool)) {
+    /// Calls `f` for every object that is not busy.
+    pub fn each(&self, mut f: impl FnMut(&Cell<CallId>)) {
         let objects: Vec<_> = self.objects.read().unwrap().values().cloned().collect();
         for held in objects {
             if let Ok(cell) = held.cell.try_read() {
-                f(held.info, cell.parked(), cell.is_poisoned());
+                f(&cell);
             }
         }
     }
@@ -380,12 +400,19 @@ impl Replica {
     pub fn restore(&self, image: &[u8]) -> Result<()> {
         let image: Image = codec::decode("a snapshot", image)?;
         let mut objects = HashMap::with_capacity(image.objects.len());
+        let mut checks = Checks::default();
         for ObjectImage { id, type_name, key, cell } in image.objects {
             let info = object::lookup(&type_name)?;
             let key: Arc<str> = key.into();
-            let cell = RwLock::new(Cell::restore(info, key.clone(), cell, UNTOLD)?);
-            objects.insert(id, Arc::new(Held { info, key, pace: Pace::of(info), cell }));
+            let cell = Cell::restore(info, key.clone(), cell, UNTOLD)?;
+            if cell.is_written() && cell.diverged().is_none() {
+                checks.written.insert(id);
+            }
+            let held =
+                Held { info, key, pace: Pace::of(info), cell: RwLock::new(cell), size: Size::default() };
+            objects.insert(id, Arc::new(held));
         }
+        *self.checks.lock().unwrap() = checks;
         *self.objects.write().unwrap() = objects;
         *self.sessions.lock().unwrap() = image.sessions.into_iter().collect();
         Ok(())

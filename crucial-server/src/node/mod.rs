@@ -120,6 +120,8 @@ pub struct ClusterStatus {
     pub nodes: Vec<NodeStatus>,
     /// The partitions of which this node has a replica.
     pub partitions: Vec<PartitionStatus>,
+    /// Some of the objects in them whose replicas differ, by type and key; how many there are is in [`TypeStatus`].
+    pub diverged: Vec<DivergedStatus>,
 }
 
 /// A node of a cluster.
@@ -152,6 +154,19 @@ pub struct PartitionStatus {
     pub lag: u64,
 }
 
+/// A persistent object whose replicas differ, because a method is not deterministic.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct DivergedStatus {
+    /// Its partition.
+    pub partition: usize,
+    /// Its type.
+    pub type_name: String,
+    /// Its key, or what stands for it.
+    pub key: String,
+    /// The methods and constructors that have changed it between when it was equal and when it was not.
+    pub methods: Vec<String>,
+}
+
 /// The objects of one type on a node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct TypeStatus {
@@ -165,6 +180,8 @@ pub struct TypeStatus {
     pub parked: u64,
     /// Objects whose state is in doubt after a panic.
     pub poisoned: u64,
+    /// Objects whose replicas differ.
+    pub diverged: u64,
 }
 
 impl Node {
