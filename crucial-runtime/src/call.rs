@@ -126,6 +126,42 @@ fn make<T: Methods>(run: &Run, object: &ObjectRef, origin: &Origin) -> Result<()
     run::blocking(&name, || run.dso().call(request, &mut |_| ()))
 }
 
+/// Makes an object without blocking.
+#[cfg(feature = "processes")]
+pub(crate) async fn make_async<T: Methods>(run: &Run, object: &ObjectRef, origin: &Origin) -> Result<()> {
+    let buffer = create_buffer::<T>(object, origin)?;
+    administer::<T>(run, object, Operation::Create, origin.constructor, buffer).await
+}
+
+/// Removes an object without blocking.
+#[cfg(feature = "processes")]
+pub(crate) async fn remove_async<T: Methods>(run: &Run, object: &ObjectRef) -> Result<()> {
+    let mut buffer = vec![0; HEADROOM];
+    codec::encode("the arguments", &(), &mut buffer)?;
+    administer::<T>(run, object, Operation::Remove, 0, buffer).await
+}
+
+#[cfg(feature = "processes")]
+async fn administer<T: Methods>(
+    run: &Run,
+    object: &ObjectRef,
+    operation: Operation,
+    method: u16,
+    buffer: Vec<u8>,
+) -> Result<()> {
+    let name = name::<T>(object, operation, method);
+    let request = OwnedRequest {
+        head: head::<T>(operation, object, method, run),
+        buffer,
+        timeout: None,
+        repeatable: is_repeatable::<T>(operation, method),
+        type_name: T::NAME,
+        object: object.clone(),
+        method: name.method,
+    };
+    run.dso().call_async(request).await.map(drop).map_err(|error| name.explain(error))
+}
+
 fn create_buffer<T: Methods>(object: &ObjectRef, origin: &Origin) -> Result<Vec<u8>> {
     let mut buffer = vec![0; HEADROOM];
     let create = Create {

@@ -21,6 +21,8 @@ pub enum BackendKind {
     Processes,
     /// Threads of this process as long as there is room, then another back end.
     Hybrid,
+    /// Functions on AWS Lambda.
+    Lambda,
 }
 
 /// Limits of a server and of what clients may send to it.
@@ -47,19 +49,26 @@ impl Default for Limits {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Config {
-    /// `backend`: where cloud threads run: `threads` (default), `processes`, or `hybrid`: threads first, then
+    /// `backend`: where cloud threads run: `threads` (default), `processes`, `lambda`, or `hybrid`: threads first, then
     /// `hybrid_overflow`.
     pub backend: BackendKind,
     /// `servers`: the addresses of the DSO servers, `host:port`, separated by commas. Empty: a node in this process.
     pub servers: Vec<String>,
     /// `concurrency`: how many cloud threads run at once; more wait. Default: as many as are spawned in `threads`,
-    /// 1,000 in `processes`, and in `hybrid` 1,000 of those that overflow.
+    /// 1,000 in `processes` and `lambda`, and in `hybrid` 1,000 of those that overflow.
     pub concurrency: Option<usize>,
     /// `hybrid_threads`: in `hybrid`, how many cloud threads run in this process before others overflow. Default: as
     /// many as the machine runs at once.
     pub hybrid_threads: Option<usize>,
-    /// `hybrid_overflow`: in `hybrid`, the back end of the cloud threads that find no room: `processes` (default).
+    /// `hybrid_overflow`: in `hybrid`, the back end of the cloud threads that find no room: `processes` (default) or
+    /// `lambda`.
     pub hybrid_overflow: BackendKind,
+    /// `lambda_function`: in `lambda`, the function that runs this program: its name or ARN, with a version or an alias
+    /// behind a colon if it isn't the latest. No default.
+    pub lambda_function: Option<String>,
+    /// `lambda_patience`: in `lambda`, how long an invocation is sent again that AWS throttles, can't serve at the moment,
+    /// or doesn't answer. Default: 5 minutes.
+    pub lambda_patience: Duration,
     /// `log`: what is logged to standard error, as a filter of the `tracing` crate. Default: `warn`, and `info` of a
     /// server.
     pub log: String,
@@ -74,10 +83,10 @@ pub struct Config {
     /// `retries`: how often a failed cloud thread is repeated when its attribute does not say. Default: 0.
     pub retries: u32,
     /// `timeout`: how long a cloud thread may take when its attribute does not say. Default: 15 minutes in
-    /// `processes`, no limit in `threads`; in `hybrid`, that of the place where it runs.
+    /// `processes`, the function's own in `lambda`, no limit in `threads`; in `hybrid`, that of the place where it runs.
     pub timeout: Option<Duration>,
     /// `memory`: how much memory a function process may use when its attribute does not say, in MiB. Default: 1769,
-    /// for which Lambda gives a whole CPU.
+    /// for which Lambda gives a whole CPU. In `lambda`, the function's own counts.
     pub memory: u64,
     /// `idle`: how long a function process without work is kept. Default: 60 s.
     pub idle: Duration,
@@ -96,6 +105,8 @@ impl Default for Config {
             concurrency: None,
             hybrid_threads: None,
             hybrid_overflow: BackendKind::Processes,
+            lambda_function: None,
+            lambda_patience: Duration::from_secs(5 * 60),
             log: String::new(),
             spin: Duration::from_micros(50),
             connect_timeout: Duration::from_secs(10),
@@ -143,6 +154,11 @@ impl Config {
         Options { retries: Some(self.retries), timeout: self.timeout, memory: Some(self.memory) }
     }
 
+    /// Whether cloud threads run in this back end, at least some of them.
+    pub(crate) fn uses(&self, kind: BackendKind) -> bool {
+        self.backend == kind || self.backend == BackendKind::Hybrid && self.hybrid_overflow == kind
+    }
+
     fn from_found(mut found: BTreeMap<String, Found>) -> Result<Config> {
         let mut config = Config::default();
         {
@@ -162,6 +178,12 @@ impl Config {
             }
             if let Some(s) = setting("hybrid_overflow") {
                 config.hybrid_overflow = s.parse(overflow)?;
+            }
+            if let Some(s) = setting("lambda_function") {
+                config.lambda_function = Some(s.found.value);
+            }
+            if let Some(s) = setting("lambda_patience") {
+                config.lambda_patience = s.parse(duration)?;
             }
             if let Some(s) = setting("log") {
                 config.log = s.found.value;
@@ -210,13 +232,15 @@ impl Config {
     }
 }
 
-const KEYS: [&str; 17] = [
+const KEYS: [&str; 19] = [
     "backend",
     "concurrency",
     "connect_timeout",
     "hybrid_overflow",
     "hybrid_threads",
     "idle",
+    "lambda_function",
+    "lambda_patience",
     "lease",
     "limit_frame",
     "limit_key",
@@ -295,20 +319,22 @@ fn backend_kind(text: &str) -> Result<BackendKind, String> {
         "threads" => Ok(BackendKind::Threads),
         "processes" => Ok(BackendKind::Processes),
         "hybrid" => Ok(BackendKind::Hybrid),
-        "lambda" | "http" => {
-            Err("this back end is not there yet; use `threads`, `processes` or `hybrid`".into())
+        "lambda" => Ok(BackendKind::Lambda),
+        "http" => {
+            Err("this back end is not there yet; use `threads`, `processes`, `lambda` or `hybrid`".into())
         }
-        _ => Err("expected `threads`, `processes` or `hybrid`".into()),
+        _ => Err("expected `threads`, `processes`, `lambda` or `hybrid`".into()),
     }
 }
 
 /// What `hybrid_overflow` can be.
-pub(crate) const OVERFLOWS: &str = "expected `processes`";
+pub(crate) const OVERFLOWS: &str = "expected `processes` or `lambda`";
 
 fn overflow(text: &str) -> Result<BackendKind, String> {
     match text {
         "processes" => Ok(BackendKind::Processes),
-        "lambda" | "http" => Err("this back end is not there yet; use `processes`".into()),
+        "lambda" => Ok(BackendKind::Lambda),
+        "http" => Err("this back end is not there yet; use `processes` or `lambda`".into()),
         _ => Err(OVERFLOWS.into()),
     }
 }
@@ -319,6 +345,7 @@ impl fmt::Display for BackendKind {
             BackendKind::Threads => "threads",
             BackendKind::Processes => "processes",
             BackendKind::Hybrid => "hybrid",
+            BackendKind::Lambda => "lambda",
         })
     }
 }
@@ -395,7 +422,7 @@ mod tests {
     #[test]
     fn an_error_names_key_value_and_source() {
         for (name, value, reason) in [
-            ("CRUCIAL_BACKEND", "proceses", "expected `threads`, `processes` or `hybrid`"),
+            ("CRUCIAL_BACKEND", "proceses", "expected `threads`, `processes`, `lambda` or `hybrid`"),
             ("CRUCIAL_HYBRID_OVERFLOW", "threads", "expected `processes`"),
             ("CRUCIAL_HYBRID_THREADS", "0", "at least 1"),
             ("CRUCIAL_SERVERS", "localhost", "`localhost` is not `host:port`"),

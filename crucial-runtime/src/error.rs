@@ -110,7 +110,8 @@ pub enum Error {
         /// The message of the panic.
         message: String,
     },
-    /// The instance that ran a cloud function ended, timed out, ran out of memory or could not be started.
+    /// The instance that ran a cloud function ended, timed out, ran out of memory or could not be started; or its service
+    /// could not take it. On AWS Lambda, the reason has the id of the request.
     #[error("cloud function `{function}` failed (attempt {attempt}): {reason}")]
     FunctionFailed {
         /// The function's name.
@@ -238,6 +239,14 @@ pub enum Error {
         /// Where the value came from.
         source_name: String,
         /// What is wrong with it.
+        reason: String,
+    },
+    /// A setting that is needed is missing.
+    #[error("`{key}` is not set: {reason}")]
+    NotConfigured {
+        /// The setting's name.
+        key: String,
+        /// What it is needed for, and where it is set.
         reason: String,
     },
     /// A program's registry of shared types, statics or functions is inconsistent.

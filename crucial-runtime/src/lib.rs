@@ -13,6 +13,10 @@
 //! - [`run`]: one execution of a program, which ties these together,
 //! - [`config`]: every setting, with its default and its source.
 
+// The macros' code says `::crucial`, here too.
+#[cfg(feature = "processes")]
+extern crate self as crucial;
+
 pub mod backend;
 pub mod bulk;
 pub mod call;
@@ -40,3 +44,7 @@ pub mod terminal;
 pub mod thread;
 pub mod transit;
 pub mod wire;
+
+#[cfg(feature = "processes")]
+#[doc(hidden)]
+pub use support as __private;

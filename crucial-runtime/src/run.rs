@@ -12,7 +12,7 @@ use tokio::runtime::{Builder, Handle, Runtime, RuntimeFlavor};
 use crate::{
     backend::{self, Backend},
     client,
-    config::Config,
+    config::{BackendKind, Config},
     dso::Dso,
     error::{Error, Result},
     id::{self, MemberId, RunId},
@@ -66,6 +66,11 @@ impl Run {
     pub fn start(config: Config) -> Result<Arc<Run>> {
         object::check_registry()?;
         let config = Arc::new(config);
+        let backend = OnceLock::new();
+        if config.uses(BackendKind::Lambda) {
+            // What is missing is said now, and not at the first spawn.
+            let _ = backend.set(backend::start(&config)?);
+        }
         let (id, member) = (RunId(id::fresh()), MemberId(id::fresh()));
         let dso: Arc<dyn Dso> = if config.servers.is_empty() {
             let embedded = inventory::iter::<Embedded>.into_iter().next().ok_or_else(|| Error::Registry {
@@ -77,7 +82,7 @@ impl Run {
         } else {
             Arc::new(client::Remote::connect(&config, &config.servers, id, member, client::Part::Root)?)
         };
-        Ok(Arc::new(Run { id, member, config, dso, backend: OnceLock::new() }))
+        Ok(Arc::new(Run { id, member, config, dso, backend }))
     }
 
     /// Takes part in a run that another process started; `since` is what [`Dso::since`] said there.
@@ -161,7 +166,7 @@ impl Run {
     /// Its back end for cloud threads, started on first use.
     pub fn backend(&self) -> Result<&Arc<dyn Backend>> {
         if self.backend.get().is_none() {
-            let backend = backend::start(self)?;
+            let backend = backend::start(&self.config)?;
             // Two threads may both have started one; the one that lost the race has no work yet.
             let _ = self.backend.set(backend);
         }

@@ -204,6 +204,7 @@
 //! | (none) | cloud threads are threads, objects live in this process |
 //! | `CRUCIAL_BACKEND=processes` | each cloud thread runs in a process of this machine, started when needed and reused |
 //! | `CRUCIAL_BACKEND=hybrid` | cloud threads are threads as long as the machine has CPUs for them, the others run in processes |
+//! | `CRUCIAL_BACKEND=lambda` | each cloud thread is an invocation of a function on AWS Lambda; with the feature `aws` |
 //! | `CRUCIAL_SERVERS=host:port` | objects live in a server: `app crucial serve` starts one, `app crucial status` looks into it |
 //!
 //! `app` is your program: every program built with [`#[crucial::main]`](main) serves its own shared types. All

@@ -100,9 +100,9 @@ fn a_server_says_why_it_cannot_listen() {
 #[test]
 fn a_wrong_variable_is_named_with_its_value() {
     for (name, value, reason) in [
-        ("CRUCIAL_BACKEND", "procesess", "expected `threads`, `processes` or `hybrid`"),
-        ("CRUCIAL_BACKEND", "lambda", "not there yet"),
-        ("CRUCIAL_HYBRID_OVERFLOW", "threads", "expected `processes`"),
+        ("CRUCIAL_BACKEND", "procesess", "expected `threads`, `processes`, `lambda` or `hybrid`"),
+        ("CRUCIAL_BACKEND", "http", "not there yet"),
+        ("CRUCIAL_HYBRID_OVERFLOW", "threads", "expected `processes` or `lambda`"),
         ("CRUCIAL_SERVERS", "localhost", "not `host:port`"),
         ("CRUCIAL_CONCURRENCY", "-3", "expected a number"),
         ("CRUCIAL_CONNECT_TIMEOUT", "10", "a number with a unit"),
@@ -113,6 +113,11 @@ fn a_wrong_variable_is_named_with_its_value() {
             fails_with(&app(args, &[(name, value)]), 2, &[&format!("`{key}`"), value, name, reason]);
         }
     }
+    fails_with(
+        &app(&["client"], &[("CRUCIAL_BACKEND", "lambda")]),
+        2,
+        &["the feature `aws`", "CRUCIAL_BACKEND"],
+    );
     fails_with(&app(&["client"], &[("CRUCIAL_LOG", "a=b=c")]), 2, &["`log`", "a=b=c"]);
     // Empty means not set.
     assert!(app(&["client"], &[("CRUCIAL_BACKEND", "")]).status.success());

@@ -699,11 +699,11 @@ mod by_hand {
         json!({
             "function": function,
             "fingerprint": format!("{fingerprint:032x}"),
-            "args": "kA==",
+            "args": { "inline": "kA==" },
             "attempt": 1,
             "run": format!("{:032x}", 1),
             "servers": ["127.0.0.1:1"],
-            "invoke": "127.0.0.1:1",
+            "invoke": { "local": "127.0.0.1:1" },
         })
     }
 

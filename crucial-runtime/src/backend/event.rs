@@ -14,8 +14,7 @@ pub(super) struct Event {
     #[serde(with = "hex")]
     pub fingerprint: u128,
     /// Its encoded arguments.
-    #[serde(with = "blob")]
-    pub args: Vec<u8>,
+    pub args: Freight,
     /// Which cloud thread this is.
     #[serde(with = "hex", default)]
     pub thread: u128,
@@ -27,6 +26,12 @@ pub(super) struct Event {
     pub runs: Option<String>,
     /// Which attempt this is, from 1.
     pub attempt: u32,
+    /// Whether the service may deliver this more than once, so that a process has to [claim](super::delivery) it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub claim: bool,
+    /// The milliseconds that it may take, if the service isn't told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<u64>,
     /// The run that it belongs to.
     #[serde(with = "hex")]
     pub run: u128,
@@ -35,8 +40,32 @@ pub(super) struct Event {
     /// The epoch of their map when the run began.
     #[serde(default)]
     pub since: u64,
-    /// Where the function can start more cloud threads: an endpoint of the Invoke API.
-    pub invoke: String,
+    /// Where the function can start more cloud threads.
+    pub invoke: Invoke,
+}
+
+/// Encoded arguments, or an encoded result.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Freight {
+    /// In the payload itself.
+    Inline(#[serde(with = "blob")] Vec<u8>),
+    /// So many bytes, too many for a payload, in the thread's [`Delivery`](super::delivery::Delivery).
+    Stored(u64),
+}
+
+/// The most bytes of arguments or of a result that travel in a payload. In Base64 they are a third more, and Lambda takes
+/// 6 MiB.
+pub(super) const INLINE: usize = 4 << 20;
+
+/// A service that starts functions.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Invoke {
+    /// A local one, with its Invoke API at this address.
+    Local(String),
+    /// AWS Lambda, with this function.
+    Lambda(String),
 }
 
 /// The answer of a function process that ran the function, or refused to. Panics are Lambda function errors instead.
@@ -44,7 +73,7 @@ pub(super) struct Event {
 #[serde(rename_all = "lowercase")]
 pub(super) enum Reply {
     /// The encoded result.
-    Result(#[serde(with = "blob")] Vec<u8>),
+    Result(Freight),
     /// Why there is none.
     Error(Error),
 }
@@ -53,6 +82,8 @@ pub(super) enum Reply {
 pub(super) const FUNCTION: &str = "crucial";
 /// The `errorType` of a function that panicked.
 pub(super) const PANIC: &str = "Panic";
+/// The exit status of a process whose function took too long, as that of `timeout` of the GNU core utilities.
+pub(super) const TIMED_OUT: i32 = 124;
 
 mod blob {
     use super::{BASE64_STANDARD, Deserialize, Deserializer, Engine, Serializer, de};

@@ -3,13 +3,15 @@
 use std::{
     io::Write,
     sync::{Arc, Mutex},
+    time::{Duration, SystemTime},
 };
 
 use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
 
 use super::{
-    event::{Event, PANIC, Reply},
-    processes::Processes,
+    delivery::Delivery,
+    event::{Event, PANIC, Reply, TIMED_OUT},
+    invocations::Invocations,
 };
 use crate::{
     config::Config,
@@ -47,8 +49,8 @@ pub fn serve() -> Result<()> {
 
 struct Instance {
     config: Config,
-    /// The run of the last invocation: the next one is most likely of the same run.
-    run: Mutex<Option<Arc<Run>>>,
+    /// The run of the last invocation, and when that ended: the next one is most likely of the same run.
+    run: Mutex<Option<(Arc<Run>, SystemTime)>>,
 }
 
 impl Instance {
@@ -59,45 +61,84 @@ impl Instance {
             name: event.name.clone(),
             function: Some(event.runs.as_ref().unwrap_or(&event.function).clone()),
         });
+        let timeout = event.timeout.map(Duration::from_millis);
         // A thread of its own, as in std: a blocking call there blocks nothing else.
         let thread = std::thread::Builder::new().name(identity.system_name()).spawn(move || {
-            let result = self.work(event, &identity);
+            let reply = self.work(event, &identity).unwrap_or_else(Reply::Error);
+            if let Some((_, since)) = &mut *self.run.lock().unwrap() {
+                *since = SystemTime::now();
+            }
             // What the function printed comes before its result.
             let _ = std::io::stdout().flush();
-            let _ = done.send(result);
+            let _ = done.send(reply);
         });
         if let Err(error) = thread {
             return Ok(Reply::Error(Error::io("starting a thread", &error)));
         }
-        match result.await.expect("the thread catches panics and answers") {
-            Ok(result) => Ok(Reply::Result(result)),
-            Err(Error::FunctionPanicked { message, .. }) => {
+        let reply = match timeout {
+            None => result.await,
+            Some(timeout) => {
+                tokio::time::timeout(timeout, result).await.unwrap_or_else(|_| time_out(timeout))
+            }
+        };
+        match reply.expect("the thread catches panics and answers") {
+            Reply::Error(Error::FunctionPanicked { message, .. }) => {
                 Err(Diagnostic { error_type: PANIC.to_owned(), error_message: message })
             }
-            Err(error) => Ok(Reply::Error(error)),
+            reply => Ok(reply),
         }
     }
 
-    fn work(&self, event: Event, identity: &Arc<Identity>) -> Result<Vec<u8>> {
+    fn work(&self, event: Event, identity: &Arc<Identity>) -> Result<Reply> {
         let fingerprint = u64::try_from(event.fingerprint).unwrap_or_default();
         let function = function::lookup(&event.function, fingerprint)?;
         let run = self.join(&event)?;
-        run.dso().attend(ThreadId(event.thread));
         let _entered = run.enter();
-        let _thread = identity.enter();
-        function.run(event.args, event.attempt)
+        let (thread, attempt) = (ThreadId(event.thread), event.attempt);
+        let delivery = Delivery::of(thread);
+        let claim = event.claim;
+        let work = || {
+            run.dso().attend(thread);
+            let result = delivery.receive_args(event.args, &self.config).and_then(|args| {
+                let _thread = identity.enter();
+                function.run(args, attempt)
+            });
+            let freight = result.and_then(|result| delivery.send_result(attempt, result, &self.config));
+            freight.map_or_else(Reply::Error, Reply::Result)
+        };
+        if !claim {
+            return Ok(work());
+        }
+        let failed =
+            |reason: String| Error::FunctionFailed { function: event.function.clone(), attempt, reason };
+        let reply = delivery
+            .once(attempt, work)
+            .map_err(|error| failed(format!("it could not be claimed, so it has not run: {error}")))?;
+        reply.ok_or_else(|| {
+            failed("the process that ran it is lost, and this one got the request a second time".to_owned())
+        })
     }
 
     fn join(&self, event: &Event) -> Result<Arc<Run>> {
         let mut last = self.run.lock().unwrap();
-        if let Some(run) = &*last
+        // A process that was frozen since may have lost its sessions, which it would notice only when it calls.
+        let is_fresh = |since: &SystemTime| since.elapsed().is_ok_and(|pause| pause < self.config.lease / 2);
+        if let Some((run, since)) = &*last
             && run.id() == RunId(event.run)
+            && is_fresh(since)
         {
             return Ok(run.clone());
         }
         let run = Run::join(self.config.clone(), RunId(event.run), &event.servers, event.since)?
-            .with_backend(Arc::new(Processes::elsewhere(event.invoke.clone(), &self.config)));
-        *last = Some(run.clone());
+            .with_backend(Arc::new(Invocations::elsewhere(&event.invoke, &self.config)?));
+        *last = Some((run.clone(), SystemTime::now()));
         Ok(run)
     }
+}
+
+/// Ends this process, since a thread can't be stopped. The service says so to the one who waits.
+fn time_out(timeout: Duration) -> ! {
+    let _ = std::io::stdout().flush();
+    let _ = writeln!(std::io::stderr(), "Task timed out after {:.2} seconds", timeout.as_secs_f64());
+    std::process::exit(TIMED_OUT);
 }

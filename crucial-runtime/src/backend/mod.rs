@@ -1,13 +1,17 @@
 //! Where cloud threads run.
 
 mod abort;
+#[cfg(feature = "aws")]
+mod aws;
+#[cfg(feature = "processes")]
+mod delivery;
 #[cfg(feature = "processes")]
 mod event;
 mod hybrid;
 #[cfg(feature = "processes")]
 pub mod instance;
 #[cfg(feature = "processes")]
-mod processes;
+mod invocations;
 mod threads;
 mod turn;
 
@@ -108,42 +112,53 @@ pub trait Backend: Send + Sync + 'static {
 }
 
 /// The configured back end.
-pub(crate) fn start(run: &Run) -> Result<Arc<dyn Backend>> {
-    let config = run.config();
+pub(crate) fn start(config: &Config) -> Result<Arc<dyn Backend>> {
     match config.backend {
         BackendKind::Threads => Ok(Arc::new(threads::Threads::new(config.concurrency))),
-        BackendKind::Processes => processes(run, config.concurrency),
         BackendKind::Hybrid => {
             let local = config.hybrid_threads.unwrap_or_else(cpus);
             // The limit is for both together.
             let local = config.concurrency.map_or(local, |limit| local.min(limit));
-            let overflow = match (config.concurrency.map(|limit| limit - local), config.hybrid_overflow) {
-                (Some(0), _) => None,
-                (left, BackendKind::Processes) => Some(processes(run, left)?),
-                (_, kind @ (BackendKind::Threads | BackendKind::Hybrid)) => {
-                    return Err(Error::Config {
-                        key: "hybrid_overflow".to_owned(),
-                        value: kind.to_string(),
-                        source_name: "the program".to_owned(),
-                        reason: crate::config::OVERFLOWS.to_owned(),
-                    });
-                }
+            let left = config.concurrency.map(|limit| limit - local);
+            let overflow = match left {
+                Some(0) => None,
+                left => Some(elsewhere(config.hybrid_overflow, config, left)?),
             };
             Ok(Arc::new(hybrid::Hybrid::new(threads::Threads::new(Some(local)), overflow)))
         }
+        kind => elsewhere(kind, config, config.concurrency),
     }
 }
 
-#[cfg(feature = "processes")]
-fn processes(run: &Run, limit: Option<usize>) -> Result<Arc<dyn Backend>> {
-    Ok(Arc::new(processes::Processes::start(run, limit)?))
+/// A back end outside of this process.
+fn elsewhere(kind: BackendKind, config: &Config, limit: Option<usize>) -> Result<Arc<dyn Backend>> {
+    match kind {
+        #[cfg(feature = "processes")]
+        BackendKind::Processes => Ok(Arc::new(invocations::Invocations::in_processes(config, limit)?)),
+        #[cfg(feature = "aws")]
+        BackendKind::Lambda => Ok(Arc::new(invocations::Invocations::on_lambda(config, limit)?)),
+        #[cfg(not(feature = "processes"))]
+        BackendKind::Processes => Err(without("processes")),
+        #[cfg(not(feature = "aws"))]
+        BackendKind::Lambda => Err(without("aws")),
+        BackendKind::Threads | BackendKind::Hybrid => Err(Error::Config {
+            key: "hybrid_overflow".to_owned(),
+            value: kind.to_string(),
+            source_name: "the program".to_owned(),
+            reason: crate::config::OVERFLOWS.to_owned(),
+        }),
+    }
 }
 
-#[cfg(not(feature = "processes"))]
-fn processes(_: &Run, _: Option<usize>) -> Result<Arc<dyn Backend>> {
-    Err(Error::Registry {
-        reason: "this program was built without the feature `processes` of `crucial`".to_owned(),
-    })
+/// The error of a program that lacks a part of the library.
+#[cfg(not(all(feature = "processes", feature = "aws")))]
+fn without(feature: &str) -> Error {
+    Error::Registry {
+        reason: format!(
+            "this program was built without the feature `{feature}` of `crucial`: add it to the features of that \
+             dependency, or choose another back end with CRUCIAL_BACKEND"
+        ),
+    }
 }
 
 /// How many threads this machine runs at once.

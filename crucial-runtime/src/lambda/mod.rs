@@ -49,6 +49,8 @@ mod runtime_api;
 mod service;
 mod spawn;
 
+#[cfg(feature = "aws")]
+pub(crate) use self::client::chain;
 pub use self::{
     client::{invoke_http, stop_http},
     error::InvokeError,
