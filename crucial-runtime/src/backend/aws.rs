@@ -37,6 +37,8 @@ use crate::{
 const CONNECT: Duration = Duration::from_secs(5);
 /// How long an answer may take: a function has 15 minutes, and waits for its instance before that.
 const ANSWER: Duration = TIMEOUT.saturating_add(Duration::from_secs(60));
+/// A request that was under way for so long has been taken. If there is no answer then, that is a new trouble.
+const TAKEN: Duration = Duration::from_secs(30);
 /// How often the system looks whether the other end of a quiet connection is there. Without that, routers forget a
 /// connection on which a function takes its time: AWS' own do after 350 s.
 const PROBE: Duration = Duration::from_secs(60);
@@ -74,12 +76,12 @@ impl Lambda {
     /// If a setting or the credentials are missing, AWS can't be reached, there is no such function, or it must not be
     /// invoked.
     pub(super) async fn start(config: &Config) -> Result<Self> {
-        let function = config.lambda_function.as_deref().ok_or_else(|| Error::NotConfigured {
-            key: "lambda_function".to_owned(),
-            reason:
+        let function = config.lambda_function.as_deref().ok_or_else(|| {
+            missing(
+                "lambda_function",
                 "the back end `lambda` needs the name or ARN of the function that runs this program: set \
-                     CRUCIAL_LAMBDA_FUNCTION, or `lambda_function` in crucial.toml"
-                    .to_owned(),
+                 CRUCIAL_LAMBDA_FUNCTION, or `lambda_function` in crucial.toml",
+            )
         })?;
         let lambda = Lambda { is_embedded: config.servers.is_empty(), ..Self::of(function, config) };
         let client = lambda.client().await?;
@@ -125,8 +127,10 @@ impl Lambda {
     pub(super) async fn invoke(&self, payload: Bytes, call: &Call<'_>) -> Result<Answer> {
         let client = self.client().await?;
         let start = Instant::now();
+        let mut trouble = None;
         let mut pauses = Pauses::default();
         loop {
+            let sent = Instant::now();
             let invoke = client
                 .invoke()
                 .function_name(&self.function)
@@ -153,8 +157,12 @@ impl Lambda {
             if !refusal.is_transient {
                 return Err(Error::Refused { reason: refusal.reason });
             }
+            if sent.elapsed() > TAKEN {
+                trouble = None;
+            }
+            let since = *trouble.get_or_insert_with(Instant::now);
             let pause = pauses.next();
-            if start.elapsed() + pause > self.patience {
+            if since.elapsed() + pause > self.patience || start.elapsed() > ANSWER + self.patience {
                 let reason = format!("{}. Tried for {:?} (`lambda_patience`)", refusal.reason, self.patience);
                 return Err(call.failed(&reason));
             }
@@ -269,21 +277,19 @@ async fn connect(is_embedded: bool) -> Result<Client> {
     let http = pool::Client::new(&pool).map_err(|error| tls(&error))?;
     let settings = aws_config::from_env().http_client(http).load().await;
     if settings.region().is_none() {
-        return Err(Error::NotConfigured {
-            key: "AWS_REGION".to_owned(),
-            reason: "the back end `lambda` needs the region of the function: set it, or `region` in the profile that \
-                     AWS_PROFILE names"
-                .to_owned(),
-        });
+        return Err(missing(
+            "AWS_REGION",
+            "the back end `lambda` needs the region of the function: set it, or `region` in the profile that AWS_PROFILE \
+             names",
+        ));
     }
     let has_endpoint = settings.endpoint_url().is_some() || env::var_os("AWS_ENDPOINT_URL_LAMBDA").is_some();
     if is_embedded && !has_endpoint {
-        return Err(Error::NotConfigured {
-            key: "servers".to_owned(),
-            reason: "functions on AWS can't reach objects in this process: start a server where they can reach it \
-                     (`app crucial serve`), and name it in CRUCIAL_SERVERS"
-                .to_owned(),
-        });
+        return Err(missing(
+            "servers",
+            "functions on AWS can't reach objects in this process: start a server where they can reach it (`app crucial \
+             serve`), and name it in CRUCIAL_SERVERS",
+        ));
     }
     let timeouts =
         TimeoutConfig::builder().connect_timeout(CONNECT).operation_attempt_timeout(ANSWER).build();
@@ -294,6 +300,10 @@ async fn connect(is_embedded: bool) -> Result<Client> {
         // A function that takes its time is no connection that stalls.
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
     Ok(Client::from_conf(config.build()))
+}
+
+fn missing(key: &str, reason: &str) -> Error {
+    Error::NotConfigured { key: key.to_owned(), reason: reason.to_owned() }
 }
 
 /// Whether a refusal may be gone a little later: throttling, a service that has trouble, a function that is being changed.

@@ -111,9 +111,9 @@ impl Instance {
         }
         let failed =
             |reason: String| Error::FunctionFailed { function: event.function.clone(), attempt, reason };
-        let reply = delivery
-            .once(attempt, work)
-            .map_err(|error| failed(format!("it could not be claimed, so it has not run: {error}")))?;
+        let reply = delivery.once(attempt, work).map_err(|error| {
+            failed(format!("this process could not claim it, and has not run it: {error}"))
+        })?;
         reply.ok_or_else(|| {
             failed("the process that ran it is lost, and this one got the request a second time".to_owned())
         })
