@@ -131,6 +131,7 @@ pub(crate) fn start(config: &Config) -> Result<Arc<dyn Backend>> {
 }
 
 /// A back end outside of this process.
+#[cfg_attr(not(feature = "processes"), expect(unused_variables, reason = "there is none"))]
 fn elsewhere(kind: BackendKind, config: &Config, limit: Option<usize>) -> Result<Arc<dyn Backend>> {
     match kind {
         #[cfg(feature = "processes")]
