@@ -305,6 +305,20 @@ impl Cluster {
         }
     }
 
+    /// Kills a node, and starts a new one at its address, which has nothing yet.
+    ///
+    /// # Panics
+    /// If what it had can't be removed.
+    pub fn replace(&mut self, node: usize) {
+        self.nodes[node].kill();
+        if let Some(dir) = self.data_dir(node) {
+            fs::remove_dir_all(dir).unwrap();
+        }
+        let address = self.nodes[node].address.clone();
+        let others: Vec<_> = self.addresses().into_iter().filter(|other| *other != address).collect();
+        self.nodes[node] = self.serve(node, &address, vec!["--join".to_owned(), others.join(",")]);
+    }
+
     /// The addresses of its nodes.
     #[must_use]
     pub fn addresses(&self) -> Vec<String> {
@@ -330,19 +344,26 @@ impl Cluster {
 
     /// Waits until every node is up and has its share, and every partition is led by its owner.
     pub fn settle(&self) {
-        let count = self.nodes.len();
+        // A node knows only of the partitions that it has a part in.
         crate::eventually("the cluster settles", || {
-            let status = self.status(0);
-            let up = status.nodes.iter().filter(|n| n.state == "up");
-            let share = status.partitions.len() / count;
-            status.nodes.len() == count
-                && up.count() == count
-                && status.nodes.iter().all(|n| n.owns + 2 > share && n.owns > 0)
-                && status
-                    .partitions
-                    .iter()
-                    .all(|p| p.leader == Some(p.owner) && p.replicas.len() == count.min(3) && p.lag == 0)
+            (0..self.nodes.len()).all(|node| self.is_settled(&self.status(node)))
         });
+    }
+
+    fn is_settled(&self, status: &ClusterStatus) -> bool {
+        let count = self.nodes.len();
+        // One that was lost and replaced is forgotten later.
+        let nodes: Vec<_> = status.nodes.iter().filter(|n| n.state != "leaving").collect();
+        let is_held = |replicas: &[u64]| {
+            replicas.len() == count.min(3) && replicas.iter().all(|id| nodes.iter().any(|n| n.node == *id))
+        };
+        let share = status.partitions.len() / count;
+        nodes.len() == count
+            && nodes.iter().all(|n| n.state == "up" && n.owns + 2 > share && n.owns > 0)
+            && status
+                .partitions
+                .iter()
+                .all(|p| p.leader == Some(p.owner) && is_held(&p.replicas) && p.lag == 0)
     }
 }
 

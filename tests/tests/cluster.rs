@@ -225,6 +225,23 @@ fn a_node_that_comes_back_has_what_it_missed() {
     assert!(tallies.iter().all(|tally| tally.get() == 9));
 }
 
+/// Whatever is said to a lost node must not be answered by the one that took its address.
+#[test]
+fn lost_nodes_are_replaced_one_after_the_other() {
+    let mut cluster = three();
+    let _run = OwnRun::enter(cluster.client());
+    let tallies: Vec<_> = (0..32).map(|i| Tally::at(format!("{i}")).persistent().new(0)).collect();
+    // The last is lost once more before its predecessor is forgotten.
+    for (times, node) in (1..).zip([1, 0, 2, 2]) {
+        for tally in &tallies {
+            tally.add(1);
+        }
+        cluster.replace(node);
+        cluster.settle();
+        assert!(tallies.iter().all(|tally| tally.get() == times), "after node {node}");
+    }
+}
+
 #[test]
 fn a_node_that_is_stopped_comes_back_and_one_that_leaves_does_not() {
     let mut cluster = Cluster::on_disk(app!(), 4, &[]);

@@ -50,7 +50,7 @@ pub(super) async fn join(
         let mut tried = Vec::new();
         for address in &options.join {
             let asked = async {
-                let node = peers.dial(address).await?;
+                let node = peers.dial(address, None).await?;
                 let change = Change::Join { address: own.to_owned(), incarnation };
                 let failed = |e: &dyn ToString| Error::Unreachable {
                     tried: format!("{address}: {}", e.to_string()),
@@ -603,7 +603,7 @@ impl Cluster {
                 let _one_at_a_time = cluster.opening.lock().await;
                 cluster.partitions.write().unwrap().remove(&number);
                 let _ = partition.group.raft.shutdown().await;
-                if let Err(error) = cluster.store.remove_group(partition.group.id()) {
+                if let Err(error) = cluster.store.clear_group(partition.group.id()) {
                     tracing::warn!(partition = number, %error, "a replica can't be removed from disk");
                 }
             });

@@ -63,6 +63,8 @@ pub struct Greeting {
     pub version: u16,
     /// The cluster that the node belongs to; none if it wants to join.
     pub cluster: Option<String>,
+    /// The node that it wants to talk to; none if any will do.
+    pub to: Option<NodeId>,
     /// The tags of its shared types, by name.
     pub types: BTreeMap<String, u64>,
 }
@@ -70,18 +72,19 @@ pub struct Greeting {
 impl Greeting {
     /// The greeting of this program.
     #[must_use]
-    pub fn new(cluster: Option<String>) -> Self {
+    pub fn new(cluster: Option<String>, to: Option<NodeId>) -> Self {
         let types = inventory::iter::<TypeInfo>.into_iter().map(|info| (info.name.to_owned(), info.tag));
-        Greeting { version: wire::VERSION, cluster, types: types.collect() }
+        Greeting { version: wire::VERSION, cluster, to, types: types.collect() }
     }
 
-    /// Whether the other may talk to this node.
+    /// Whether the other may talk to this node, which has the number `id`.
     ///
-    /// Invariant: nodes that replicate an object run the same code for it.
+    /// Invariant: nodes that replicate an object run the same code for it. And a node answers for no other: one that has
+    /// taken the place of a lost node, at the same address, knows nothing of what that one had acknowledged and voted for.
     ///
     /// # Errors
     /// Says why not.
-    pub fn check(&self, other: &Greeting) -> Result<()> {
+    pub fn check(&self, id: NodeId, other: &Greeting) -> Result<()> {
         let refuse = |reason: String| Err(Error::Refused { reason });
         if self.version != other.version {
             return refuse(format!(
@@ -96,11 +99,18 @@ impl Greeting {
         }
         let differs =
             |(name, tag): &(&String, &u64)| other.types.get(*name).is_some_and(|other| other != *tag);
-        match self.types.iter().find(differs) {
-            None => Ok(()),
-            Some((name, _)) => refuse(format!(
+        if let Some((name, _)) = self.types.iter().find(differs) {
+            return refuse(format!(
                 "shared type `{name}` differs in the programs of the two nodes: run the same build on both"
-            )),
+            ));
+        }
+        match other.to {
+            // It may come back, or the other will hear of its successor.
+            Some(to) if to != id => Err(Error::Io {
+                what: format!("asking node {to}"),
+                reason: format!("node {id} is at its address now"),
+            }),
+            _ => Ok(()),
         }
     }
 }
@@ -225,16 +235,16 @@ impl Peers {
         self.addresses.write().unwrap().extend(addresses);
     }
 
-    /// The greeting of this node.
-    pub fn greeting(&self) -> Greeting {
-        Greeting::new(self.cluster.read().unwrap().clone())
+    /// The greeting of this node, to another one.
+    pub fn greeting(&self, to: Option<NodeId>) -> Greeting {
+        Greeting::new(self.cluster.read().unwrap().clone(), to)
     }
 
-    /// A connection to the node at `address`, of which nothing is known yet.
+    /// A connection to the node `to`, or to whoever is at `address`.
     ///
     /// # Errors
     /// If it can't be reached, or refuses.
-    pub async fn dial(&self, address: &str) -> Result<NodeClient> {
+    pub async fn dial(&self, address: &str, to: Option<NodeId>) -> Result<NodeClient> {
         let failed =
             |reason: String| Error::Unreachable { tried: format!("{address}: {reason}"), after: PATIENCE };
         let connect = async {
@@ -243,7 +253,7 @@ impl Peers {
             crucial_runtime::client::prepare(&stream).map_err(io)?;
             let mut greeting = MAGIC.to_vec();
             greeting.push(Plane::Peer as u8);
-            greeting.extend_from_slice(&wire::value_frame(&self.greeting()));
+            greeting.extend_from_slice(&wire::value_frame(&self.greeting(to)));
             stream.write_all(&greeting).await.map_err(io)?;
             let length = stream.read_u32_le().await.map_err(io)? as usize;
             if length > wire::GREETING_LIMIT {
@@ -284,7 +294,7 @@ impl Peers {
                 let mut client = link.client.lock().await;
                 match &*client {
                     Some(client) => client.clone(),
-                    None => client.insert(self.dial(&address).await?).clone(),
+                    None => client.insert(self.dial(&address, Some(node)).await?).clone(),
                 }
             };
             let mut context = context::current();
@@ -309,7 +319,9 @@ pub(crate) async fn serve(cluster: Arc<Cluster>, mut stream: TcpStream) {
     let greeted = tokio::time::timeout(PATIENCE, greet(&cluster, &mut stream)).await;
     match greeted {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => return tracing::warn!(%error, "a node is refused"),
+        Ok(Err(error @ Error::Refused { .. })) => return tracing::warn!(%error, "a node is refused"),
+        // The others ask for a node that was lost again and again, until they know who replaces it.
+        Ok(Err(error)) => return tracing::debug!(%error, "a node is refused"),
         Err(_) => return tracing::warn!("a node did not greet"),
     }
     let transport = tarpc::serde_transport::new(framed(stream), MessagePack::default());
@@ -329,7 +341,7 @@ async fn greet(cluster: &Cluster, stream: &mut TcpStream) -> Result<()> {
     let mut greeting = vec![0; length];
     stream.read_exact(&mut greeting).await.map_err(io)?;
     let greeting: Greeting = codec::decode("a node's greeting", &greeting)?;
-    let checked = cluster.peers().greeting().check(&greeting);
+    let checked = cluster.peers().greeting(None).check(cluster.id(), &greeting);
     stream.write_all(&wire::value_frame(&checked)).await.map_err(io)?;
     checked
 }
@@ -367,6 +379,11 @@ impl Node for Served {
             return Err("this node has just started".to_owned());
         }
         let group = self.cluster.group(group).await?;
+        // Invariant: what was acknowledged is known to some node of any majority. A node that was taken out of the group has
+        // forgotten what it knew, but one that hasn't heard of that may still ask for its vote.
+        if group.members().all.is_empty() {
+            return Err("this node has no part in the group".to_owned());
+        }
         group.vote(request, pre).await
     }
 
@@ -651,17 +668,23 @@ mod tests {
         let greeting = |cluster: &str, version, tag| Greeting {
             version,
             cluster: Some(cluster.to_owned()),
+            to: None,
             types: [("app::Model".to_owned(), tag)].into(),
         };
         let here = greeting("a", 3, 7);
-        assert_eq!(here.check(&here), Ok(()));
-        assert_eq!(here.check(&Greeting { cluster: None, types: BTreeMap::new(), ..here.clone() }), Ok(()));
+        assert_eq!(here.check(1, &here), Ok(()));
+        assert_eq!(
+            here.check(1, &Greeting { cluster: None, types: BTreeMap::new(), ..here.clone() }),
+            Ok(())
+        );
+        assert_eq!(here.check(1, &Greeting { to: Some(1), ..here.clone() }), Ok(()));
         for (other, says) in [
             (greeting("b", 3, 7), "cluster \"a\", and the node belongs to cluster \"b\""),
             (greeting("a", 4, 7), "versions 3 and 4"),
             (greeting("a", 3, 8), "`app::Model` differs"),
+            (Greeting { to: Some(2), ..here.clone() }, "node 1 is at its address now"),
         ] {
-            let error = here.check(&other).unwrap_err().to_string();
+            let error = here.check(1, &other).unwrap_err().to_string();
             assert!(error.contains(says), "{error}");
         }
     }

@@ -151,9 +151,15 @@ impl Placement {
                 if let Some((id, _)) = self.nodes.iter().find(|(_, n)| n.incarnation == incarnation) {
                     return Ok(*id);
                 }
-                if let Some((id, other)) = self.nodes.iter().find(|(_, n)| n.address == address) {
+                // One that was replaced before is there still, leaving.
+                let there = |n: &Member| n.address == address && n.state != State::Leaving;
+                if let Some((id, other)) = self.nodes.iter().find(|(_, n)| there(n)) {
+                    // It may have been killed a moment ago, so to ask again can help.
                     if other.state != State::Down {
-                        return refuse(format!("node {id} is at {address} already"));
+                        return Err(Error::Io {
+                            what: format!("joining at {address}"),
+                            reason: format!("node {id} is there, as far as is known"),
+                        });
                     }
                     // Whoever is at that address now has lost what that node had.
                     let id = *id;
@@ -444,5 +450,9 @@ mod tests {
         placement.change(Change::Down { node: 2, incarnation: 5 }).unwrap();
         assert_eq!(placement.change(other), Ok(3));
         assert_eq!(placement.nodes[&2].state, State::Leaving);
+        // That one is lost, too, before the first is forgotten.
+        placement.change(Change::Down { node: 3, incarnation: 6 }).unwrap();
+        let third = Change::Join { address: "a:2".to_owned(), incarnation: 7 };
+        assert_eq!(placement.change(third), Ok(4));
     }
 }

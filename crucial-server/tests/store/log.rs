@@ -55,6 +55,35 @@ async fn everything_is_there_after_a_restart() {
 }
 
 #[tokio::test]
+async fn a_cleared_group_remembers_its_vote() {
+    let dir = Dir::new();
+    for (store, reopens) in [(Store::memory(), false), (open(dir.path()), true)] {
+        let mut log = store.group(5);
+        log.save_vote(&Vote::new(7, 2)).await.unwrap();
+        append(&mut log, [entry(7, 0, 10), entry(7, 1, 10)]).await.unwrap();
+        drop(log);
+        store.clear_group(5).unwrap();
+        // One that never voted leaves nothing.
+        store.clear_group(6).unwrap();
+        let store = if reopens {
+            drop(store);
+            open(dir.path())
+        } else {
+            store
+        };
+        assert_eq!(store.groups(), [5]);
+        let mut log = store.group(5);
+        assert_eq!(log.read_vote().await.unwrap(), Some(Vote::new(7, 2)));
+        assert_eq!(log.get_log_state().await.unwrap().last_log_id, None);
+        append(&mut log, [entry(8, 0, 10)]).await.unwrap();
+        assert_eq!(all(&mut log).await, [entry(8, 0, 10)]);
+        drop(log);
+        store.remove_group(5).unwrap();
+        assert_eq!(store.groups(), []);
+    }
+}
+
+#[tokio::test]
 async fn appended_entries_can_be_read_before_they_are_durable() {
     let dir = Dir::new();
     let store = open(dir.path());

@@ -63,6 +63,16 @@ impl Group {
         Self { id, state: Mutex::default(), link }
     }
 
+    /// A group of which only this is known.
+    pub(super) fn cleared(id: GroupId, link: Option<Arc<Link>>, known: GroupState) -> Self {
+        Self { id, state: Mutex::new(State { known, ..State::default() }), link }
+    }
+
+    /// How this node has voted.
+    pub(super) fn vote(&self) -> Option<Vote> {
+        self.lock().known.vote
+    }
+
     /// A group that was found on disk.
     pub(super) fn restored(id: GroupId, link: Arc<Link>) -> io::Result<Self> {
         let (known, end) = {

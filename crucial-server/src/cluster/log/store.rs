@@ -16,10 +16,14 @@ use super::{
     group::{Group, GroupLog},
     index::Index,
     lock::Lock,
-    record,
+    record::{self, GroupState},
     writer::{self, Job, Queue, Then},
 };
-use crate::cluster::{files, raft::GroupId, snapshots::SnapshotFiles};
+use crate::cluster::{
+    files,
+    raft::{GroupId, Vote},
+    snapshots::SnapshotFiles,
+};
 
 /// Where the store keeps how large the files of its log are.
 const SHAPE: &str = "shape of the log";
@@ -164,19 +168,40 @@ impl Store {
         ids
     }
 
-    /// Forgets a group that this node has no part in any more: its log, its vote and its snapshot. No
+    /// Forgets a group, for a node that is not part of the cluster any more: its log, its vote and its snapshot. No
     /// [`GroupLog`] of it may be in use. It blocks.
     pub fn remove_group(&self, id: GroupId) -> io::Result<()> {
+        self.forget(id, None)
+    }
+
+    /// Forgets what a group has here, but not how the node has voted in it: for a node that has no part in it any more, and
+    /// may come back. No [`GroupLog`] of it may be in use. It blocks.
+    ///
+    /// Invariant: a node votes once in a term, and follows no leader of a term before the one that it knows.
+    pub fn clear_group(&self, id: GroupId) -> io::Result<()> {
+        let group = self.inner.groups.lock().unwrap().get(&id).cloned();
+        self.forget(id, group.and_then(|group| group.vote()))
+    }
+
+    fn forget(&self, id: GroupId, vote: Option<Vote>) -> io::Result<()> {
         if let Some(group) = self.inner.groups.lock().unwrap().remove(&id) {
             group.remove();
         }
+        let known = vote.map(|vote| GroupState { vote: Some(vote), ..GroupState::default() });
         if let Some(disk) = &self.inner.disk {
             let mut bytes = Vec::new();
             record::put_remove(&mut bytes, id)?;
+            if let Some(known) = &known {
+                record::put_state(&mut bytes, id, known)?;
+            }
             let (sender, receiver) = mpsc::channel();
             let then = Then::Tell(Box::new(move |result| drop(sender.send(result))));
             disk.link.queue.push(Job { bytes, then })?;
             receiver.recv().map_err(io::Error::other)??;
+        }
+        if let Some(known) = known {
+            let link = self.inner.disk.as_ref().map(|disk| disk.link.clone());
+            self.inner.groups.lock().unwrap().insert(id, Arc::new(Group::cleared(id, link, known)));
         }
         self.inner.snapshots.remove(id)
     }
