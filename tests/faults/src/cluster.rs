@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use crucial_server::admin;
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use tests::{
     process::{Guarded, Signal, is_alive, signal},
@@ -17,8 +18,11 @@ use tests::{
 
 use crate::arena::{Disks, Host, Network};
 
-/// Longer than a node that works takes to start or to stop.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Longer than a node that works takes to start or to stop, on a machine that has other things to do.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// How many nodes have a persistent object, if there are as many: the servers' default.
+const REPLICAS: usize = 3;
 
 /// What the servers of this build can do.
 #[derive(Clone, Copy, Debug)]
@@ -218,6 +222,51 @@ impl<'a> Cluster<'a> {
             }
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    /// Whether a node that is killed loses what it had.
+    #[must_use]
+    pub fn forgets(&self) -> bool {
+        !self.settings.disk
+    }
+
+    /// Waits until every partition has all its replicas, on nodes that are up.
+    ///
+    /// # Errors
+    /// If that takes too long; the error says what is missing.
+    pub fn settle(&mut self) -> io::Result<()> {
+        let start = Instant::now();
+        loop {
+            match self.missing() {
+                None => return Ok(()),
+                Some(missing) if start.elapsed() > PATIENCE => {
+                    return Err(io::Error::other(format!("the nodes don't settle: {missing}")));
+                }
+                Some(_) => std::thread::sleep(Duration::from_millis(100)),
+            }
+        }
+    }
+
+    /// Which replica is missing, if any is.
+    fn missing(&self) -> Option<String> {
+        let replicas = REPLICAS.min(self.members.len());
+        for address in self.addresses() {
+            let asked = crucial::run::block_on(admin::status(&address));
+            let Some(status) = asked.ok().and_then(|status| status.cluster) else {
+                return Some(format!("{address} does not answer"));
+            };
+            let up: Vec<_> = status.nodes.iter().filter(|n| n.state == "up").map(|n| n.node).collect();
+            if up.len() != self.members.len() {
+                return Some(format!("at {address}, {} nodes are up", up.len()));
+            }
+            let lacks = |held: &[u64]| held.len() != replicas || !held.iter().all(|node| up.contains(node));
+            if let Some(partition) =
+                status.partitions.iter().find(|p| lacks(&p.replicas) || p.leader.is_none())
+            {
+                return Some(format!("at {address}, {partition:?}"));
+            }
+        }
+        None
     }
 
     /// Kills a node's process at once.

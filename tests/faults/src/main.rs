@@ -10,9 +10,9 @@ use std::{
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use tests_faults::{
     arena::{self, NODES, Network},
-    cluster::{self, Abilities},
+    cluster::Abilities,
     nemesis::{KINDS, Kind, Plan},
-    schedule::{self, Settings},
+    schedule::{self, Settings, Shape, Took},
     workload::CLIENT,
 };
 
@@ -25,8 +25,21 @@ fn command() -> Command {
         .about("Breaks clusters and checks what their clients saw")
         .arg(number("schedules", "10").help("How many schedules, with seeds that follow each other"))
         .arg(number("seed", "1").help("The seed of the first"))
-        .arg(number("nodes", "3").help("How many nodes a cluster has"))
-        .arg(number("seconds", "8").help("How long there is load in each"))
+        .arg(
+            Arg::new("nodes")
+                .long("nodes")
+                .value_name("N")
+                .value_parser(value_parser!(u64))
+                .help("How many nodes a cluster has; 3 or 5 if nothing is said, as the seed decides"),
+        )
+        .arg(number("seconds", "4").help("How long there is load in each"))
+        .arg(
+            Arg::new("minutes")
+                .long("minutes")
+                .value_name("N")
+                .value_parser(value_parser!(u64))
+                .help("Begin no schedule after so many minutes"),
+        )
         .arg(number("jobs", "1").help("How many schedules at once, each in an arena of its own"))
         .arg(
             Arg::new("faults")
@@ -58,7 +71,7 @@ fn command() -> Command {
             Arg::new("memory")
                 .long("memory")
                 .action(ArgAction::SetTrue)
-                .help("Start servers without --data-dir"),
+                .help("Start all servers without --data-dir; else those of some seeds"),
         )
         .arg(
             Arg::new("loopback")
@@ -102,22 +115,22 @@ fn say(line: &str) {
 
 fn run(matches: &ArgMatches) -> io::Result<bool> {
     let number = |name: &str| *matches.get_one::<u64>(name).expect("it has a default");
-    let (schedules, seed, nodes) = (number("schedules"), number("seed"), number("nodes") as usize);
-    if nodes == 0 || nodes >= NODES {
+    let (schedules, seed) = (number("schedules"), number("seed"));
+    let nodes = matches.get_one::<u64>("nodes").map(|nodes| *nodes as usize);
+    if nodes.is_some_and(|nodes| nodes == 0 || nodes >= NODES) {
         return Err(io::Error::other(format!("there can be 1 to {} nodes", NODES - 1)));
     }
     let program = match matches.get_one::<String>("program") {
         Some(program) => PathBuf::from(program),
         None => std::env::current_exe()?,
     };
-    let mut abilities = Abilities::of(&program)?;
     let plans_only = matches.get_flag("plan");
-    if nodes > 1 && !abilities.cluster && !plans_only {
+    let abilities = Abilities::of(&program)?;
+    if nodes.is_some_and(|nodes| nodes > 1) && !abilities.cluster && !plans_only {
         return Err(io::Error::other(
             "the servers of this build have no --join, so there are no clusters: --nodes 1",
         ));
     }
-    abilities.disk &= !matches.get_flag("memory");
     end_at_signal();
     quiet_clients();
 
@@ -126,42 +139,39 @@ fn run(matches: &ArgMatches) -> io::Result<bool> {
         return run_jobs(number("jobs"), seed, schedules);
     }
     let network = if inside { Network::build()? } else { Network::loopback() };
-    let data = matches.get_one::<String>("data").map(PathBuf::from);
-    let in_memory = inside && data.is_none();
-    let kinds =
-        kinds(
-            matches,
-            |kind| {
-                if plans_only { None } else { kind.obstacle(nodes, abilities, &network, in_memory) }
-            },
-        )?;
     let settings = Settings {
-        cluster: cluster::Settings { program, nodes, disk: abilities.disk, variables: Vec::new() },
-        kinds,
+        program,
+        abilities,
+        nodes,
+        memory: matches.get_flag("memory"),
+        kinds: matches.get_many::<Kind>("faults").map(|kinds| kinds.copied().collect()),
         lasts: Duration::from_secs(number("seconds")),
-        data,
+        data: matches.get_one::<String>("data").map(PathBuf::from),
     };
+    let links = network.has_links() || plans_only;
     if plans_only {
         for seed in seed..seed + schedules {
-            say(&format!("seed {seed}  [{}]", Plan::new(seed, &settings.kinds, nodes, settings.lasts)));
+            let shape = Shape::new(&settings, seed);
+            let kinds = shape.kinds(&settings, links).map_err(io::Error::other)?;
+            let plan = Plan::new(seed, &kinds, shape.nodes, settings.lasts);
+            say(&format!("seed {seed}  {shape}  [{plan}]"));
         }
         return Ok(true);
     }
-    let disks = match (abilities.disk, in_memory) {
+    let disks = match (abilities.disk && !settings.memory, settings.has_own_disks(links)) {
         (false, _) => "none",
         (true, true) => "in memory",
         (true, false) => "in a folder",
     };
-    let links = if inside { network.slowness() } else { "none" };
-    say(&format!(
-        "{schedules} schedules from seed {seed}: {nodes} nodes, disks: {disks}, slow links: {links}"
-    ));
-    run_all(
-        &settings,
-        &network,
-        seed..seed + schedules,
-        &PathBuf::from(&matches.get_one::<String>("logs").expect("it has a default")),
-    )
+    let slow = if inside { network.slowness() } else { "none" };
+    let size = nodes.map_or_else(|| "3 or 5".to_owned(), |nodes| nodes.to_string());
+    say(&format!("{schedules} schedules from seed {seed}: {size} nodes, disks: {disks}, slow links: {slow}"));
+    for (kind, obstacle) in settings.left_out(links) {
+        say(&format!("without {kind}: {obstacle}"));
+    }
+    let logs = PathBuf::from(&matches.get_one::<String>("logs").expect("it has a default"));
+    let most = matches.get_one::<u64>("minutes").map(|minutes| Duration::from_secs(minutes * 60));
+    run_all(&settings, &network, seed..seed + schedules, most, &logs)
 }
 
 /// Runs schedules at once. The arenas are inside of this one, and end with it.
@@ -195,29 +205,23 @@ fn run_jobs(jobs: u64, seed: u64, schedules: u64) -> io::Result<bool> {
     Ok(failed == 0)
 }
 
-/// The kinds of faults to use. Those that can't be here are left out aloud, and refused if they were asked for.
-fn kinds(matches: &ArgMatches, obstacle: impl Fn(Kind) -> Option<&'static str>) -> io::Result<Vec<Kind>> {
-    if let Some(wanted) = matches.get_many::<Kind>("faults") {
-        return Ok(wanted.copied().collect());
-    }
-    let (able, unable): (Vec<_>, Vec<_>) =
-        KINDS.iter().map(|(kind, _)| *kind).partition(|k| obstacle(*k).is_none());
-    for kind in unable {
-        say(&format!("without {kind}: {}", obstacle(kind).unwrap_or_default()));
-    }
-    if able.is_empty() { Err(io::Error::other("no fault is possible here")) } else { Ok(able) }
-}
-
 fn run_all(
     settings: &Settings,
     network: &Network,
     seeds: std::ops::Range<u64>,
+    most: Option<Duration>,
     logs: &std::path::Path,
 ) -> io::Result<bool> {
     let start = Instant::now();
     let (mut failed, mut operations, mut unknown, mut faults) = (Vec::new(), 0, 0, 0);
-    let count = seeds.end - seeds.start;
-    for seed in seeds {
+    let mut took = Took::default();
+    let mut count = 0;
+    for seed in seeds.clone() {
+        if most.is_some_and(|most| start.elapsed() > most) {
+            say(&format!("the time is up: seeds {seed} to {} are left out", seeds.end - 1));
+            break;
+        }
+        count += 1;
         let report = match schedule::run(settings, network, seed, logs) {
             Ok(report) => report,
             Err(error) => {
@@ -231,6 +235,9 @@ fn run_all(
         operations += findings.operations;
         unknown += findings.unknown;
         faults += report.plan.faults.len();
+        took.start += report.took.start;
+        took.load += report.took.load;
+        took.end += report.took.end;
         if report.is_well() {
             continue;
         }
@@ -244,9 +251,14 @@ fn run_all(
         }
         say(&format!("  the nodes' logs: {}", logs.join(seed.to_string()).display()));
     }
+    let each = |part: Duration| part.as_secs_f64() / count.max(1) as f64;
     say(&format!(
-        "{count} schedules with {faults} faults in {:.0?}: {operations} calls, {unknown} with an unknown outcome; {} failed{}",
+        "{count} schedules with {faults} faults in {:.0?} ({:.1} s to start, {:.1} s of load, {:.1} s to end and check each): \
+         {operations} calls, {unknown} with an unknown outcome; {} failed{}",
         start.elapsed(),
+        each(took.start),
+        each(took.load),
+        each(took.end),
         failed.len(),
         if failed.is_empty() { String::new() } else { format!(", with the seeds {failed:?}") }
     ));

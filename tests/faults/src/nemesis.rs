@@ -11,7 +11,7 @@ use std::{
 use tests::random::Random;
 
 use crate::{
-    arena::{Host, Network},
+    arena::Host,
     cluster::{Abilities, Cluster},
 };
 
@@ -92,13 +92,13 @@ impl Kind {
         self,
         nodes: usize,
         abilities: Abilities,
-        network: &Network,
+        links: bool,
         disks: bool,
     ) -> Option<&'static str> {
         let lossless = abilities.disk || nodes >= 3;
         match self {
             Kind::Minority | Kind::Leader | Kind::Mute | Kind::Alone | Kind::Clients | Kind::Slow
-                if !network.has_links() =>
+                if !links =>
             {
                 Some("there are no network namespaces")
             }
@@ -167,8 +167,8 @@ impl Plan {
             |random: &mut Random, from: u64, to: u64| Duration::from_millis(from + random.below(to - from));
         let mut next = kinds[(seed % kinds.len() as u64) as usize];
         let mut faults: Vec<Fault> = Vec::new();
-        let mut at = millis(&mut random, 300, 1000);
-        let end = lasts.saturating_sub(Duration::from_millis(1500));
+        let mut at = millis(&mut random, 100, 600);
+        let end = lasts.saturating_sub(Duration::from_millis(500));
         while at < end || faults.is_empty() {
             // Some last longer than an election takes, and some don't.
             let most = if random.below(3) == 0 { 4500 } else { 1500 };
@@ -176,7 +176,7 @@ impl Plan {
             let fault = Fault { kind: next, at, lasts: length, nodes: victims(next, nodes, &mut random) };
             // Two may come together.
             at += if random.below(4) == 0 { length / 2 } else { length };
-            at += millis(&mut random, 100, 1200);
+            at += millis(&mut random, 50, 600);
             faults.push(fault);
             next = kinds[random.below(kinds.len() as u64) as usize];
         }
@@ -288,6 +288,14 @@ impl Nemesis<'_, '_> {
         if changes && self.victims.values().any(|nodes| !nodes.is_empty()) {
             self.notes.push(format!("{} skipped", fault.kind));
             return Ok(());
+        }
+        // What is only in memory survives the loss of one node, and then of another when that one's replicas are elsewhere.
+        if fault.kind == Kind::Kill && self.cluster.forgets() {
+            if self.victims.values().any(|nodes| !nodes.is_empty()) {
+                self.notes.push(format!("{} skipped", fault.kind));
+                return Ok(());
+            }
+            self.cluster.settle()?;
         }
         self.victims.insert(index, nodes.clone());
         let members = self.cluster.members().to_vec();

@@ -45,8 +45,8 @@ const EACH: usize = 2;
 const PAUSE: Duration = Duration::from_millis(14);
 /// How often the parties of the barrier meet.
 const MEETING: Duration = Duration::from_millis(100);
-/// How long after the last fault everything must work again.
-pub const RECOVERY: Duration = Duration::from_secs(30);
+/// How long after the last fault everything must work again. It takes a few seconds; a busy machine takes longer.
+pub const RECOVERY: Duration = Duration::from_secs(90);
 
 /// How the clients behave.
 #[derive(Clone, Debug)]
@@ -64,16 +64,16 @@ impl Settings {
     /// Whether no fault outlasts the clients' patience, so that no call may fail.
     #[must_use]
     pub fn is_patient(&self) -> bool {
-        self.patience > self.lasts
+        self.patience >= RECOVERY
     }
 
-    fn run(&self, first: usize) -> Result<Arc<Run>, Error> {
+    fn run(&self, first: usize, patience: Duration) -> Result<Arc<Run>, Error> {
         let mut config = Config::default();
         config.backend = BackendKind::Threads;
         config.servers = self.servers.clone();
         let count = config.servers.len();
         config.servers.rotate_left(first % count);
-        config.connect_timeout = self.patience;
+        config.connect_timeout = patience;
         Run::start(config)
     }
 }
@@ -149,6 +149,7 @@ struct Client {
     shared: Arc<Shared>,
     run: Arc<Mutex<Arc<Run>>>,
     rotation: usize,
+    patience: Duration,
     id: u64,
     random: Random,
 }
@@ -170,12 +171,18 @@ impl Workload {
         let (runs, shared) = in_time("made the objects", {
             let settings = settings.clone();
             move || {
-                let runs: Result<Vec<_>, _> = (0..RUNS).map(|n| settings.run(n)).collect();
-                let runs = runs.map_err(|error| error.to_string())?;
-                let _entered = runs[0].enter();
+                let start_run = |n, patience| settings.run(n, patience).map_err(|error| error.to_string());
+                // The clients may give up soon, while a young cluster still moves its leaders. What they call must be there.
+                let maker = start_run(0, RECOVERY)?;
+                let entered = maker.enter();
                 // Constructors panic when they fail.
                 let made = catch_unwind(AssertUnwindSafe(|| Shared::new(&settings, seed, start)));
-                Ok::<_, String>((runs, Arc::new(made.map_err(|panic| words(&*panic))?)))
+                drop(entered);
+                maker.end();
+                let shared = Arc::new(made.map_err(|panic| words(&*panic))?);
+                let runs =
+                    (0..RUNS).map(|n| start_run(n, settings.patience)).collect::<Result<Vec<_>, _>>()?;
+                Ok::<_, String>((runs, shared))
             }
         })??;
         let runs: Vec<_> = runs.into_iter().map(|run| Arc::new(Mutex::new(run))).collect();
@@ -187,6 +194,7 @@ impl Workload {
                 shared: shared.clone(),
                 run: runs[rotation].clone(),
                 rotation,
+                patience: settings.patience,
                 id: shared.fresh(),
                 random: Random(seed ^ (clients as u64 + 1) << 32),
             };
@@ -215,6 +223,7 @@ impl Workload {
     pub fn finish(self) -> Findings {
         let shared = &self.shared;
         shared.stop.store(true, SeqCst);
+        let stopped = shared.start.elapsed();
         let deadline = Instant::now() + RECOVERY;
         let mut ended = 0;
         while ended < self.clients
@@ -231,7 +240,7 @@ impl Workload {
         } else {
             self.look();
         }
-        let mut findings = shared.judge();
+        let mut findings = shared.judge(stopped);
         if ended == self.clients {
             let runs = self.runs;
             let ended = in_time("ended the runs", move || {
@@ -246,11 +255,13 @@ impl Workload {
     fn look(&self) {
         let shared = self.shared.clone();
         let looked = in_time("looked", move || {
-            shared.settings.run(0).map(|run| {
+            // What was acknowledged has to be there, however little time the other clients had.
+            shared.settings.run(0, RECOVERY).map(|run| {
                 let client = &mut Client {
                     id: shared.fresh(),
                     run: Arc::new(Mutex::new(run)),
                     rotation: 0,
+                    patience: RECOVERY,
                     random: Random(0),
                     shared: shared.clone(),
                 };
@@ -299,13 +310,13 @@ fn words(panic: &(dyn std::any::Any + Send)) -> String {
 }
 
 /// Waits for a call, as a thread does or as a task does. `None`: it was abandoned, as only a task can.
-fn wait<R>(call: Call<R>, settings: &Settings, random: &mut Random) -> Option<Result<R, Error>> {
+fn wait<R>(call: Call<R>, patience: Duration, random: &mut Random) -> Option<Result<R, Error>> {
     if random.below(2) == 0 {
         return Some(call.wait());
     }
     crucial::run::block_on(async {
         let _timer = crucial::run::io().enter();
-        tokio::time::timeout(settings.patience, call).await.ok()
+        tokio::time::timeout(patience, call).await.ok()
     })
 }
 
@@ -364,7 +375,7 @@ impl Shared {
     }
 
     /// Counts a failure. Only some are what a cluster under faults may say to its clients.
-    fn failed(&self, error: &Error) {
+    fn failed(&self, error: &Error, patience: Duration) {
         let text = error.to_string();
         let allowed = match error {
             Error::StateLost { .. }
@@ -378,7 +389,7 @@ impl Shared {
             | Error::NoRun
             | Error::Withdrawn => false,
             // A client that waits longer than any fault lasts gets its answer.
-            _ => !self.settings.is_patient(),
+            _ => patience < RECOVERY,
         };
         let mut errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
         let count = errors.entry(text.clone()).or_default();
@@ -402,7 +413,7 @@ impl Shared {
         running
     }
 
-    fn judge(&self) -> Findings {
+    fn judge(&self, stopped: Duration) -> Findings {
         let mut findings = Findings {
             operations: 0,
             unknown: 0,
@@ -412,7 +423,8 @@ impl Shared {
             evidence: None,
         };
         let mut smallest = usize::MAX;
-        let mut times = vec![Duration::ZERO];
+        // A service that never came back was silent to the end.
+        let mut times = vec![stopped];
         for object in self.counters.iter().map(|object| &object.recorder).chain([&self.document.recorder]) {
             let history = judge(&Counter, object, &mut findings, &mut smallest, &mut times);
             let violation = counted_once(&history);
@@ -430,8 +442,6 @@ impl Shared {
         judge(&StdMutex, &self.mutex.recorder, &mut findings, &mut smallest, &mut times);
         let meetings = self.meetings.lock().unwrap_or_else(PoisonError::into_inner);
         findings.violations.extend(met(&meetings));
-        // A service that never came back was silent to the end.
-        times.push(self.settings.lasts);
         times.sort_unstable();
         findings.gap = times.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or_default();
         findings
@@ -449,6 +459,7 @@ fn judge<M: Model>(
     let history = recorder.history();
     findings.operations += history.len();
     findings.unknown += history.iter().filter(|o| o.outcome == Outcome::Unknown).count();
+    times.extend(history.iter().map(|o| o.invoked).min());
     times.extend(history.iter().filter_map(|o| o.returned()));
     let verdict = check(model, &history);
     match verdict {
@@ -552,7 +563,7 @@ impl Client {
         let run = self.run.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let entered = run.enter();
         let begun = recorder.begin(self.id, op);
-        let outcome = wait(call(), &self.shared.settings, &mut self.random);
+        let outcome = wait(call(), self.patience, &mut self.random);
         drop(entered);
         let Some(outcome) = outcome else {
             recorder.give_up(begun);
@@ -578,10 +589,10 @@ impl Client {
 
     /// A client that doesn't know what became of its call goes by another number, and by another run if that is lost.
     fn fail(&mut self, error: &Error, run: &Arc<Run>) {
-        self.shared.failed(error);
+        self.shared.failed(error, self.patience);
         self.id = self.shared.fresh();
         if matches!(error, Error::StateLost { .. } | Error::Refused { .. } | Error::NoSuchObject { .. }) {
-            let next = self.shared.settings.run(self.rotation);
+            let next = self.shared.settings.run(self.rotation, self.patience);
             let mut current = self.run.lock().unwrap_or_else(PoisonError::into_inner);
             // Another thread of the run may have been faster.
             if let (Ok(next), true) = (next, Arc::ptr_eq(&current, run)) {
@@ -816,7 +827,7 @@ impl Client {
             let run = self.run.lock().unwrap_or_else(PoisonError::into_inner).clone();
             let entered = run.enter();
             let came = shared.start.elapsed();
-            let result = wait(shared.barrier.remote().wait(), &shared.settings, &mut self.random);
+            let result = wait(shared.barrier.remote().wait(), self.patience, &mut self.random);
             let went = shared.start.elapsed();
             drop(entered);
             match result {
@@ -829,7 +840,7 @@ impl Client {
                     meetings[round].push(meeting);
                 }
                 // The others wait for this one in vain, unless its call was applied.
-                Some(Err(error)) => return shared.failed(&error),
+                Some(Err(error)) => return shared.failed(&error, self.patience),
                 None => return shared.complain("a party of the barrier waited in vain".to_owned()),
             }
             // After an outage there is no time to lose.

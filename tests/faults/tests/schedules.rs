@@ -17,6 +17,7 @@ use tests_faults::{
     history::{Operation, Outcome},
     models::{CounterOp, ListOp, ListRet},
     nemesis::{KINDS, Kind, Plan},
+    schedule::{Settings, Shape},
     workload::{Meeting, counted_once, met, pushed_once},
 };
 
@@ -41,21 +42,30 @@ fn finds(args: &str, sabotage: &str, parts: &[&str]) {
     tests::assert_says(&text, parts);
 }
 
-/// How many schedules of a cluster a plain test runs; `FAULTS_SCHEDULES` says otherwise.
+/// How many schedules a plain test runs; `FAULTS_SCHEDULES` says otherwise.
 const SCHEDULES: &str = "6";
 
 #[test]
 fn schedules_hold() {
     let schedules = std::env::var("FAULTS_SCHEDULES").unwrap_or_else(|_| SCHEDULES.to_owned());
-    let cluster = Abilities::of(FAULTS.as_ref()).unwrap().cluster;
-    for nodes in if cluster { &[3, 5][..] } else { &[1] } {
-        let args = format!("--nodes {nodes} --schedules {schedules} --seed {nodes}00 --seconds 5 --jobs 2");
-        let output = command(&args).output().unwrap();
-        assert!(output.status.success(), "{}", text(&output));
-        let held = text(&output).lines().filter(|line| line.contains("  ok  ")).count();
-        assert_eq!(held.to_string(), schedules, "{}", text(&output));
-        println!("{}", text(&output));
+    hold(&format!("--schedules {schedules} --seed 1 --jobs 2"), &schedules);
+}
+
+/// Each takes its objects with it, but others have them, too.
+#[test]
+fn memory_outlives_one_node_after_the_other() {
+    if Abilities::of(FAULTS.as_ref()).unwrap().cluster {
+        hold("--schedules 1 --seed 4 --nodes 3 --memory --faults kill --seconds 8", "1");
     }
+}
+
+#[track_caller]
+fn hold(args: &str, schedules: &str) {
+    let output = command(args).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    let held = text(&output).lines().filter(|line| line.contains("  ok  ")).count();
+    assert_eq!(held.to_string(), schedules, "{}", text(&output));
+    println!("{}", text(&output));
 }
 
 #[test]
@@ -137,6 +147,36 @@ fn a_seed_decides_a_plan() {
     }
     // As many seeds as there are kinds begin with each of them.
     assert_eq!(seen.len(), kinds.len());
+}
+
+#[test]
+fn two_hundred_seeds_have_every_kind_of_cluster() {
+    let settings = Settings {
+        program: FAULTS.into(),
+        abilities: Abilities { cluster: true, disk: true },
+        nodes: None,
+        memory: false,
+        kinds: None,
+        lasts: Duration::from_secs(4),
+        data: None,
+    };
+    let shapes: Vec<_> = (1..=200).map(|seed| Shape::new(&settings, seed)).collect();
+    let mut begun = HashSet::new();
+    for nodes in [3, 5] {
+        for disk in [true, false] {
+            for is_patient in [true, false] {
+                assert!(shapes.contains(&Shape { nodes, disk, is_patient }), "{nodes} {disk} {is_patient}");
+            }
+        }
+    }
+    for (seed, shape) in (1..=200).zip(shapes) {
+        let kinds = shape.kinds(&settings, true).unwrap();
+        // No cluster survives the loss of all that it has.
+        assert_eq!(kinds.contains(&Kind::KillAll), shape.disk);
+        assert!(kinds.contains(&Kind::Kill) && kinds.contains(&Kind::Leader));
+        begun.insert((shape.nodes, Plan::new(seed, &kinds, shape.nodes, settings.lasts).faults[0].kind));
+    }
+    assert_eq!(begun.len(), 2 * KINDS.len());
 }
 
 fn plan(seed: u64) -> Plan {
