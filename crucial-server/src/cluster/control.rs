@@ -603,7 +603,7 @@ impl Cluster {
                 let _one_at_a_time = cluster.opening.lock().await;
                 cluster.partitions.write().unwrap().remove(&number);
                 let _ = partition.group.raft.shutdown().await;
-                if let Err(error) = cluster.store.clear_group(partition.group.id()) {
+                if let Err(error) = cluster.forget(partition.group.id()).await {
                     tracing::warn!(partition = number, %error, "a replica can't be removed from disk");
                 }
             });

@@ -45,6 +45,7 @@ use crucial_runtime::{
     id::ObjectId,
     wire::{self, Elsewhere, Incoming, Place},
 };
+use openraft::storage::RaftLogStorage;
 use serde::{Deserialize, Serialize};
 use tokio::{net::TcpStream, sync::watch, task::JoinHandle};
 
@@ -55,7 +56,7 @@ use self::{
     partition::{Partition, State},
     peers::{Failure, Lane, Peers},
     placement::{Change, Placement},
-    raft::{Command, GroupId, NodeId, Outcome},
+    raft::{Command, GroupId, LogId, NodeId, Outcome},
 };
 use crate::{
     listener::Listener,
@@ -64,6 +65,8 @@ use crate::{
 
 /// The group of membership and placement.
 const META: GroupId = 0;
+/// What a node remembers of the groups that it has forgotten.
+const FORGOTTEN: &str = "forgotten";
 /// How long an owner serves ephemeral objects after it was heard the last time.
 const OWNER_LEASE: Duration = Duration::from_millis(2000);
 /// How long after that its partitions are given to others: clocks differ, and an answer may be late.
@@ -101,6 +104,8 @@ pub struct Cluster {
     placement: Arc<Shown>,
     partitions: RwLock<HashMap<usize, Arc<Partition>>>,
     opening: tokio::sync::Mutex<()>,
+    /// How far the logs went of the groups that this node has forgotten.
+    forgotten: Mutex<BTreeMap<GroupId, LogId>>,
     /// For each partition, whether its ephemeral objects are here. A call holds it while it is served.
     gates: OnceLock<Box<[RwLock<bool>]>>,
     moves: Mutex<Moves>,
@@ -194,6 +199,7 @@ impl Cluster {
         };
         let stored = |e: std::io::Error| Error::io("reading the data directory", &e);
         let remembered: Option<Remembered> = store.get("node").map_err(stored)?.flatten();
+        let forgotten = Mutex::new(store.get(FORGOTTEN).map_err(stored)?.unwrap_or_default());
         let peers = Peers::new();
         let (remembered, begins, joined) = match remembered {
             Some(remembered) => (remembered, None, false),
@@ -224,6 +230,7 @@ impl Cluster {
             placement,
             partitions: RwLock::default(),
             opening: tokio::sync::Mutex::default(),
+            forgotten,
             gates: OnceLock::new(),
             moves: Mutex::default(),
             until: AtomicU64::new(0),
@@ -276,6 +283,8 @@ impl Cluster {
         let _ = self.meta.raft.shutdown().await;
         if *self.left.borrow() {
             let forgotten = self.store.groups().into_iter().try_for_each(|id| self.store.remove_group(id));
+            let forgotten =
+                forgotten.and_then(|()| self.store.put(FORGOTTEN, &BTreeMap::<GroupId, LogId>::new()));
             if let Err(error) = forgotten.and_then(|()| self.store.put::<Option<Remembered>>("node", &None)) {
                 tracing::warn!(%error, "what is on disk can't be removed: it is of no use any more");
             }
@@ -318,6 +327,33 @@ impl Cluster {
         let open = Partition::new(group, state, self.node.limits().clone());
         self.partitions.write().unwrap().insert(partition, open.clone());
         Ok(open)
+    }
+
+    /// Forgets a group that this node was taken out of, but for its vote, and how far the log went.
+    async fn forget(&self, id: GroupId) -> std::io::Result<()> {
+        if let Some(last) = self.last_log_id(id).await? {
+            let mut forgotten = self.forgotten.lock().unwrap();
+            forgotten.insert(id, last);
+            self.store.put(FORGOTTEN, &*forgotten)?;
+        }
+        self.store.clear_group(id)
+    }
+
+    /// Whether this node knows what it has known of a group.
+    ///
+    /// Invariant: of any majority, some node knows what was acknowledged, and votes for nobody who doesn't. A node that was
+    /// taken out of a group and has forgotten it may still be asked by one that has not heard of that; and when it comes back
+    /// to the group, it has less than it had until the log has come.
+    async fn remembers(&self, id: GroupId) -> bool {
+        let had = self.forgotten.lock().unwrap().get(&id).copied();
+        match had {
+            None => true,
+            Some(had) => self.last_log_id(id).await.is_ok_and(|last| last >= Some(had)),
+        }
+    }
+
+    async fn last_log_id(&self, id: GroupId) -> std::io::Result<Option<LogId>> {
+        Ok(self.store.group(id).get_log_state().await?.last_log_id)
     }
 
     // ---- changes of membership and placement

@@ -378,12 +378,10 @@ impl Node for Served {
         if !self.cluster.may_vote() {
             return Err("this node has just started".to_owned());
         }
-        let group = self.cluster.group(group).await?;
-        // Invariant: what was acknowledged is known to some node of any majority. A node that was taken out of the group has
-        // forgotten what it knew, but one that hasn't heard of that may still ask for its vote.
-        if group.members().all.is_empty() {
-            return Err("this node has no part in the group".to_owned());
+        if !self.cluster.remembers(group).await {
+            return Err("this node has forgotten the group".to_owned());
         }
+        let group = self.cluster.group(group).await?;
         group.vote(request, pre).await
     }
 
