@@ -18,7 +18,7 @@ pub(super) struct Cluster {
     run: Arc<Run>,
     nodes: Nodes,
     /// Goes after the nodes.
-    _folder: Option<Folder>,
+    folder: Option<Folder>,
 }
 
 /// Where a cluster keeps its objects.
@@ -61,7 +61,22 @@ impl Cluster {
         nodes.settle()?;
         let mut config = Config::default();
         config.servers = nodes.addresses();
-        Ok(Cluster { run: Run::start(config)?, nodes, _folder: folder })
+        Ok(Cluster { run: Run::start(config)?, nodes, folder })
+    }
+
+    /// Kills a node at once.
+    pub(super) fn kill(&mut self, node: usize) -> Result<(), Error> {
+        self.nodes.kill(node)
+    }
+
+    /// Starts a new node, which has nothing yet, where one was killed. Call it on the main thread.
+    pub(super) fn replace(&mut self, node: usize) -> Result<(), Error> {
+        self.nodes.replace(node, self.folder.as_ref().map(Folder::path))
+    }
+
+    /// Waits until every node has its share.
+    pub(super) fn settle(&mut self) -> Result<(), Error> {
+        self.nodes.settle()
     }
 
     pub(super) fn run(&self) -> &Arc<Run> {

@@ -14,6 +14,8 @@ mod cluster;
 #[cfg(feature = "bench")]
 mod embedded;
 #[cfg(feature = "bench")]
+mod failover;
+#[cfg(feature = "bench")]
 mod idle;
 #[cfg(feature = "bench")]
 mod latency;
@@ -69,6 +71,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     update: Option<std::path::PathBuf>,
 
+    /// Also draw the throughput of `failover` over time, as SVG, into this file
+    #[arg(long, value_name = "FILE")]
+    plot: Option<std::path::PathBuf>,
+
     /// How often each contestant has its turn; each benchmark has its own default
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     rounds: Option<u32>,
@@ -94,6 +100,8 @@ enum Name {
     Ml,
     /// Three nodes that replicate what they keep
     Replicated,
+    /// Inference while a node is killed and another joins
+    Failover,
     /// A cluster that nobody uses
     Idle,
     /// More and more objects, partitions, nodes
@@ -126,6 +134,7 @@ impl Name {
             Name::Sync => "sync",
             Name::Ml => "ml",
             Name::Replicated => "replicated",
+            Name::Failover => "failover",
             Name::Idle => "idle",
             Name::Scale => "scale",
             Name::All => "all",
@@ -158,8 +167,8 @@ impl Effort {
 pub(crate) fn run(args: &Args) -> Result<(), Error> {
     let names = match args.name {
         Name::All => {
-            use Name::{Embedded, Idle, Latency, Ml, Replicated, Scale, Spawn, Sync, Throughput};
-            vec![Latency, Throughput, Embedded, Sync, Spawn, Ml, Replicated, Idle, Scale]
+            use Name::{Embedded, Failover, Idle, Latency, Ml, Replicated, Scale, Spawn, Sync, Throughput};
+            vec![Latency, Throughput, Embedded, Sync, Spawn, Ml, Replicated, Failover, Idle, Scale]
         }
         name => vec![name],
     };
@@ -188,6 +197,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
             Name::Sync => sync::run(effort)?,
             Name::Ml => ml::run(effort)?,
             Name::Replicated => replicated::run(effort)?,
+            Name::Failover => failover::run(effort, args.plot.as_deref())?,
             Name::Idle => idle::run(effort)?,
             Name::Scale => scale::run(effort)?,
             Name::All => unreachable!("it was replaced by the others"),

@@ -23,7 +23,9 @@ pub(super) enum Style {
 pub(super) enum Unit {
     Micros,
     Millis,
+    Seconds,
     PerSecond,
+    Count,
     MiB,
     Bytes,
     KiBPerSecond,
@@ -36,7 +38,9 @@ impl Unit {
         match self {
             Unit::Micros => "us",
             Unit::Millis => "ms",
+            Unit::Seconds => "s",
             Unit::PerSecond => "op/s",
+            Unit::Count => "-",
             Unit::MiB => "MiB",
             Unit::Bytes => "bytes",
             Unit::KiBPerSecond => "KiB/s",

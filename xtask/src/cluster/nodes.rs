@@ -6,7 +6,7 @@ use std::{
     fs,
     io::{BufRead, BufReader},
     os::unix::process::CommandExt,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, ExitStatus, Stdio, id},
     time::Duration,
 };
@@ -113,33 +113,42 @@ impl Nodes {
     }
 
     fn spawn(&mut self, plan: &Plan<'_>, number: usize, address: &str) -> Result<(), Error> {
-        let mut command = Command::new(env::current_exe()?);
-        command.arg("exec-with-parent").arg(id().to_string()).arg("--").arg(plan.program);
-        command.args(["crucial", "serve", "--listen", address]);
-        match self.nodes.first() {
+        let role = match self.nodes.first() {
             None => {
-                command.args(["--cluster", "local", "--replicas", &plan.replicas.to_string()]);
-                if let Some(partitions) = plan.partitions {
-                    command.args(["--partitions", &partitions.to_string()]);
-                }
+                let mut role = vec!["--cluster".to_owned(), "local".to_owned()];
+                role.extend(["--replicas".to_owned(), plan.replicas.to_string()]);
+                role.extend(plan.partitions.iter().flat_map(|n| ["--partitions".to_owned(), n.to_string()]));
+                role
             }
-            Some(first) => {
-                command.args(["--join", &first.address]);
-            }
-        }
-        if let Some(dir) = plan.data {
-            command.arg("--data-dir").arg(dir.join(format!("node{}", number + 1)));
-        }
-        if env::var_os("CRUCIAL_LOG").is_none() {
-            command.env("CRUCIAL_LOG", "error");
-        }
-        command.env_remove("CRUCIAL_SERVERS").envs(plan.settings.iter().copied());
-        // In a group of their own, the terminal's Ctrl-C does not reach them before the program has ended.
-        command.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped());
-        let mut process = command.spawn()?;
-        let stdout = BufReader::new(process.stdout.take().expect("it is piped"));
-        self.nodes.push(Node { process, address: address.to_owned(), serves: false, stdout });
+            Some(first) => vec!["--join".to_owned(), first.address.clone()],
+        };
+        let node =
+            Node::start(plan.program, address, &role, plan.data.map(|dir| data(dir, number)), plan.settings)?;
+        self.nodes.push(node);
         Ok(())
+    }
+
+    /// Kills a node at once.
+    #[cfg(feature = "bench")]
+    pub(crate) fn kill(&mut self, number: usize) -> Result<(), Error> {
+        let process = &mut self.nodes[number].process;
+        process.kill()?;
+        process.wait()?;
+        Ok(())
+    }
+
+    /// Starts a new node, which has nothing yet, at the address of one that was killed. Call it on the main thread.
+    #[cfg(feature = "bench")]
+    pub(crate) fn replace(&mut self, number: usize, dir: Option<&Path>) -> Result<(), Error> {
+        let address = self.nodes[number].address.clone();
+        let others = self.nodes.iter().map(|node| &node.address).filter(|other| **other != address);
+        let role = ["--join".to_owned(), others.cloned().collect::<Vec<_>>().join(",")];
+        let data = dir.map(|dir| data(dir, number));
+        if let Some(data) = &data {
+            fs::remove_dir_all(data)?;
+        }
+        self.nodes[number] = Node::start(&self.program, &address, &role, data, &[])?;
+        self.nodes[number].await_address()
     }
 
     /// Waits until every node has its share, and every partition has its replicas and is led by its owner.
@@ -176,7 +185,36 @@ impl Nodes {
     }
 }
 
+/// Where a node has its data.
+fn data(dir: &Path, number: usize) -> PathBuf {
+    dir.join(format!("node{}", number + 1))
+}
+
 impl Node {
+    fn start(
+        program: &OsStr,
+        address: &str,
+        role: &[String],
+        data: Option<PathBuf>,
+        settings: &[(&str, &str)],
+    ) -> Result<Self, Error> {
+        let mut command = Command::new(env::current_exe()?);
+        command.arg("exec-with-parent").arg(id().to_string()).arg("--").arg(program);
+        command.args(["crucial", "serve", "--listen", address]).args(role);
+        if let Some(data) = data {
+            command.arg("--data-dir").arg(data);
+        }
+        if env::var_os("CRUCIAL_LOG").is_none() {
+            command.env("CRUCIAL_LOG", "error");
+        }
+        command.env_remove("CRUCIAL_SERVERS").envs(settings.iter().copied());
+        // In a group of their own, the terminal's Ctrl-C does not reach them before the program has ended.
+        command.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut process = command.spawn()?;
+        let stdout = BufReader::new(process.stdout.take().expect("it is piped"));
+        Ok(Node { process, address: address.to_owned(), serves: false, stdout })
+    }
+
     /// Reads the address that the node prints when it is one of the cluster.
     fn await_address(&mut self) -> Result<(), Error> {
         if self.serves {

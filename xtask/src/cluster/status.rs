@@ -15,7 +15,8 @@ pub(super) fn settled(text: &str, nodes: usize, replicas: usize) -> Result<(), S
         match words[..] {
             [_, _, state, owns] => {
                 up += usize::from(state == "up");
-                idle += usize::from(owns == "0");
+                // A lost node that was replaced is listed for a while.
+                idle += usize::from(state == "up" && owns == "0");
             }
             _ => break,
         }
