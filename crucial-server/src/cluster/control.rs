@@ -237,6 +237,11 @@ fn once(busy: &Arc<Mutex<HashSet<usize>>>, key: usize, work: impl Future<Output 
 /// Makes these the voters of a group; others that are in `learners` listen.
 async fn change_members(group: &Group, voters: BTreeMap<NodeId, Peer>, learners: BTreeMap<NodeId, Peer>) {
     let Members { voters: have_voters, all: have, .. } = group.members();
+    // A leader that was taken out of its group gives the leadership away soon. It must not add itself: by its own log it
+    // is no member, and who is none can't lead the others through a change of members.
+    if !have.contains(group.raft.node_id()) {
+        return;
+    }
     for (id, peer) in voters.iter().chain(&learners) {
         if !have.contains(id)
             && let Err(error) = group.raft.add_learner(*id, peer.clone(), voters.contains_key(id)).await
