@@ -182,7 +182,7 @@ fn round(schedule: Schedule, victim: usize) -> Result<Round, Error> {
         let mut events = || -> Result<_, Error> {
             wait(schedule.crash);
             let crash = load.start.elapsed();
-            cluster.kill(victim);
+            cluster.kill(victim)?;
             wait(schedule.join);
             let join = load.start.elapsed();
             cluster.replace(victim)?;
