@@ -20,7 +20,7 @@
 //! found equal, and an object that was found to differ is not checked any more: what comes later would be blamed for it.
 //!
 //! **What it costs.** Nothing while nothing is written. The leader names no more objects than can be digested in
-//! [`BYTES`], and waits until that is paid for with [`PER_ROUND`]. An object that is larger is checked alone, and the wait
+//! `BYTES`, and waits until that is paid for with `PER_ROUND`. An object that is larger is checked alone, and the wait
 //! is longer. Since nobody knows how large an object is, digesting ends at the limit that the leader gives; each attempt
 //! gets twice the limit of the one before.
 
