@@ -124,6 +124,9 @@ impl Figure {
     /// How many times better than the peer.
     fn ratio(&self) -> Option<f64> {
         let peer = self.peer.value()?;
+        if self.ours == 0.0 {
+            return None;
+        }
         Some(if self.unit == Unit::PerSecond { self.ours / peer } else { peer / self.ours })
     }
 
@@ -192,6 +195,7 @@ fn rounded(value: f64) -> f64 {
 /// A number for people: three digits that count.
 fn number(value: f64) -> String {
     match value.abs() {
+        0.0 => "0".to_owned(),
         v if v >= 1000.0 => {
             let digits = format!("{value:.0}");
             let mut text = String::new();
@@ -297,6 +301,7 @@ mod tests {
 
     #[test]
     fn numbers_are_short() {
+        assert_eq!(number(0.0), "0");
         let text: Vec<_> =
             [1_234_567.0, 1000.4, 123.4, 12.34, 1.234, 0.01234].into_iter().map(number).collect();
         assert_eq!(text, ["1,234,567", "1,000", "123", "12.3", "1.23", "0.0123"]);

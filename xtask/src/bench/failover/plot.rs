@@ -83,7 +83,7 @@ pub(super) fn draw(round: &Round, summary: &Summary) -> String {
         to - from,
         BOTTOM - TOP,
         to + 6.0,
-        BOTTOM - 10.0,
+        TOP + 20.0,
         summary.silence
     );
     for (time, what, colour) in [(round.crash, "node killed", CRASH), (round.join, "empty node joins", JOIN)]
@@ -97,12 +97,13 @@ pub(super) fn draw(round: &Round, summary: &Summary) -> String {
             TOP - 8.0
         );
     }
-    for (points, colour) in [(&updates, UPDATES), (&inferences, INFERENCES)] {
+    // Updates come in bursts, as a trainer reads the model in between.
+    for (points, colour, width) in [(&updates, UPDATES, 1.0), (&inferences, INFERENCES, 2.5)] {
         let line: Vec<_> =
             points.iter().map(|(time, rate)| format!("{:.1},{:.1}", x(*time), y(*rate))).collect();
         let _ = writeln!(
             svg,
-            "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"/>",
+            "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"{width}\"/>",
             line.join(" ")
         );
     }
