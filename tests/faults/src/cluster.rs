@@ -224,10 +224,10 @@ impl<'a> Cluster<'a> {
         }
     }
 
-    /// Whether a node that is killed loses what it had.
+    /// Whether a node that is killed loses what it had, and others have it.
     #[must_use]
     pub fn forgets(&self) -> bool {
-        !self.settings.disk
+        !self.settings.disk && self.settings.nodes > 1
     }
 
     /// Waits until every partition has all its replicas, on nodes that are up.
