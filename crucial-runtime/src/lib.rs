@@ -9,7 +9,7 @@
 //! - [`thread`]: which thread this is; [`transit`]: what arguments on their way hold,
 //! - [`backend`]: where cloud threads run; [`lambda`] is the local Lambda service of the process back end,
 //! - [`holder`]: who holds a lock and the like, and what is done when that process is lost,
-//! - [`wire`] and [`client`]: the data plane's protocol and its client side,
+//! - [`wire`] and [`client`]: the data plane's protocol and its client side; [`net`]: the sockets of async code,
 //! - [`run`]: one execution of a program, which ties these together,
 //! - [`config`]: every setting, with its default and its source.
 
@@ -32,6 +32,7 @@ pub mod holder;
 pub mod id;
 #[cfg(feature = "processes")]
 pub mod lambda;
+pub mod net;
 pub mod object;
 pub mod ordered;
 pub mod reference;

@@ -85,6 +85,15 @@ impl Run {
         Ok(Arc::new(Run { id, member, config, dso, backend }))
     }
 
+    /// As [`start`](Self::start) on servers, for async code.
+    #[cfg(feature = "simulation")]
+    pub async fn open(config: Config) -> Result<Arc<Run>> {
+        let config = Arc::new(config);
+        let (id, member) = (RunId(id::fresh()), MemberId(id::fresh()));
+        let dso = client::Remote::open(&config, &config.servers, id, member, client::Part::Root).await?;
+        Ok(Arc::new(Run { id, member, config, dso: Arc::new(dso), backend: OnceLock::new() }))
+    }
+
     /// Takes part in a run that another process started; `since` is what [`Dso::since`] said there.
     pub fn join(config: Config, id: RunId, servers: &[String], since: u64) -> Result<Arc<Run>> {
         let config = Arc::new(config);
@@ -213,6 +222,11 @@ pub fn io() -> &'static Handle {
             .expect("the operating system gives threads for the async runtime")
     })
     .handle()
+}
+
+/// The async runtime of this process's own tasks and timers. In a simulation, each host is a process.
+pub(crate) fn own() -> Handle {
+    if cfg!(feature = "simulation") { Handle::current() } else { io().clone() }
 }
 
 /// Runs something that blocks: right here, or so that a multi-thread async runtime goes on meanwhile.

@@ -9,6 +9,7 @@ use futures::StreamExt;
 
 use crucial_runtime::{
     error::{Error, Result},
+    net::{self, TcpStream},
     wire::{MAGIC, Plane},
 };
 use tarpc::{
@@ -17,7 +18,7 @@ use tarpc::{
     server::{BaseChannel, Channel},
     tokio_util::codec::{Framed, LengthDelimitedCodec},
 };
-use tokio::{io::AsyncWriteExt, net::TcpStream};
+use tokio::io::AsyncWriteExt;
 use tokio_serde::formats::MessagePack;
 
 use crate::node::{Node, Status};
@@ -93,7 +94,7 @@ where
     let failed = |error: String| Error::Unreachable { tried: format!("{address}: {error}"), after: patience };
     let asked = async {
         let mut stream = TcpStream::connect(address).await.map_err(|e| failed(e.to_string()))?;
-        crucial_runtime::client::prepare(&stream).map_err(|e| failed(e.to_string()))?;
+        net::prepare(&stream).map_err(|e| failed(e.to_string()))?;
         stream.write_all(MAGIC).await.map_err(|e| failed(e.to_string()))?;
         stream.write_u8(Plane::Control as u8).await.map_err(|e| failed(e.to_string()))?;
         let transport = tarpc::serde_transport::new(framed(stream), MessagePack::default());

@@ -13,12 +13,11 @@ use crucial_runtime::{
     client::Spin,
     codec,
     error::{Error, Result},
+    net::{self, TcpStream},
     wire::{self, Hello, MAGIC, Plane, Welcome},
 };
-use rustix::net::{RecvFlags, recv};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
     sync::Notify,
 };
 
@@ -159,7 +158,7 @@ impl Outbox {
 /// Serves a connection until the client closes it, breaks the protocol, or the server stops.
 pub(crate) async fn serve(node: Arc<Node>, mut stream: TcpStream, spin: Duration) {
     let peer = stream.peer_addr().map_or_else(|_| "?".to_owned(), |a| a.to_string());
-    if let Err(error) = crucial_runtime::client::prepare(&stream) {
+    if let Err(error) = net::prepare(&stream) {
         tracing::warn!(%peer, %error, "can't set up a connection");
         return;
     }
@@ -248,7 +247,7 @@ fn refusal(error: Error) -> Vec<u8> {
 /// Reads what the peer still sends, for a moment: closing at once would reset the connection, and the peer might
 /// never see the reason.
 async fn drain(stream: &TcpStream) {
-    let _ = socket2::SockRef::from(stream).shutdown(std::net::Shutdown::Write);
+    net::shutdown(stream);
     let mut rest = [0; 4096];
     let mut budget = 64;
     let read = async {
@@ -353,13 +352,13 @@ impl<'a> Connection<'a> {
         let room = &mut self.input[self.filled..];
         if let Some(end) = self.spin.begin() {
             loop {
-                match recv(&self.outbox.stream, &mut *room, RecvFlags::DONTWAIT) {
-                    Ok((read, _)) => {
+                match net::try_receive(&self.outbox.stream, &mut *room) {
+                    Ok(read) => {
                         self.spin.found();
                         return Ok(Received::Bytes(read));
                     }
-                    Err(rustix::io::Errno::AGAIN) => {}
-                    Err(error) => return Err(error.into()),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(error) => return Err(error),
                 }
                 if Instant::now() > end {
                     self.spin.missed();

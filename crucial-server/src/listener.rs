@@ -2,8 +2,11 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use crucial_runtime::error::{Error, Result};
-use tokio::{net::TcpListener, task::JoinSet};
+use crucial_runtime::{
+    error::{Error, Result},
+    net::TcpListener,
+};
+use tokio::task::JoinSet;
 
 use crate::{connection, node::Node};
 

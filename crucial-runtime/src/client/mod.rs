@@ -5,6 +5,7 @@
 //! within [`Config::connect_timeout`], resume the session, send the unanswered requests again.
 
 mod blocking;
+mod dial;
 mod patience;
 mod presence;
 mod routes;
@@ -99,7 +100,40 @@ impl Remote {
         member: MemberId,
         part: Part,
     ) -> Result<Self> {
-        let link = Arc::new(Link {
+        let link = Link::new(config, servers, run, member, part);
+        let first = blocking::Lane::open(&link)?;
+        link.idle.lock().unwrap().push(first);
+        Ok(Self::on(link))
+    }
+
+    /// As [`connect`](Self::connect), for async code.
+    ///
+    /// # Errors
+    /// As there.
+    #[cfg(feature = "simulation")]
+    pub async fn open(
+        config: &Arc<Config>,
+        servers: &[String],
+        run: RunId,
+        member: MemberId,
+        part: Part,
+    ) -> Result<Self> {
+        let link = Link::new(config, servers, run, member, part);
+        link.reach(SessionId(crate::id::fresh())).await?;
+        Ok(Self::on(link))
+    }
+
+    fn on(link: Arc<Link>) -> Self {
+        if link.routes.is_clustered() {
+            presence::start(&link);
+        }
+        Remote { link, shared: Default::default() }
+    }
+}
+
+impl Link {
+    fn new(config: &Arc<Config>, servers: &[String], run: RunId, member: MemberId, part: Part) -> Arc<Self> {
+        Arc::new(Link {
             config: config.clone(),
             servers: servers.to_vec(),
             run,
@@ -116,17 +150,9 @@ impl Remote {
             welcome: OnceLock::new(),
             idle: Mutex::default(),
             ended: AtomicBool::new(false),
-        });
-        let first = blocking::Lane::open(&link)?;
-        link.idle.lock().unwrap().push(first);
-        if link.routes.is_clustered() {
-            presence::start(&link);
-        }
-        Ok(Remote { link, shared: Default::default() })
+        })
     }
-}
 
-impl Link {
     /// Connects and greets; tries again while no server is reachable.
     fn dial(&self, session: SessionId) -> Result<(TcpStream, Welcome)> {
         let start = Instant::now();
@@ -182,6 +208,17 @@ impl Link {
         session: SessionId,
         patience: Duration,
     ) -> io::Result<Result<Welcome>> {
+        stream.set_read_timeout(Some(patience))?;
+        stream.write_all(&self.greeting(session))?;
+        let mut length = [0; 4];
+        stream.read_exact(&mut length)?;
+        let mut answer = vec![0; answer_length(length)?];
+        stream.read_exact(&mut answer)?;
+        stream.set_read_timeout(None)?;
+        Ok(self.greeted(&answer))
+    }
+
+    fn greeting(&self, session: SessionId) -> Vec<u8> {
         let known = self.welcome.get();
         let hello = Hello {
             version: wire::VERSION,
@@ -196,29 +233,19 @@ impl Link {
         let mut greeting = wire::MAGIC.to_vec();
         greeting.push(Plane::Data as u8);
         greeting.extend_from_slice(&wire::value_frame(&hello));
-        stream.set_read_timeout(Some(patience))?;
-        stream.write_all(&greeting)?;
-        let mut length = [0; 4];
-        stream.read_exact(&mut length)?;
-        let length = u32::from_le_bytes(length) as usize;
-        if length > wire::GREETING_LIMIT {
-            return Err(io::Error::other("this is no DSO server"));
+        greeting
+    }
+
+    /// Learns from the server's answer to a greeting; or it is a refusal.
+    fn greeted(&self, answer: &[u8]) -> Result<Welcome> {
+        let welcome = codec::decode::<Result<Welcome>>("the server's greeting", answer)??;
+        // Threads that connect at the same time got the same answer, or are refused at their next greeting.
+        let _ = self.welcome.set(welcome.clone());
+        if let Some(place) = &welcome.cluster {
+            self.since.get_or_init(|| place.map.epoch);
+            self.routes.learn(&place.map);
         }
-        let mut answer = vec![0; length];
-        stream.read_exact(&mut answer)?;
-        stream.set_read_timeout(None)?;
-        match codec::decode::<Result<Welcome>>("the server's greeting", &answer) {
-            Ok(Ok(welcome)) => {
-                // Threads that connect at the same time got the same answer, or are refused at their next greeting.
-                let _ = self.welcome.set(welcome.clone());
-                if let Some(place) = &welcome.cluster {
-                    self.since.get_or_init(|| place.map.epoch);
-                    self.routes.learn(&place.map);
-                }
-                Ok(Ok(welcome))
-            }
-            Ok(Err(refusal)) | Err(refusal) => Ok(Err(refusal)),
-        }
+        Ok(welcome)
     }
 
     /// What a server has to be told before the next call on a connection that does not know it.
@@ -244,6 +271,14 @@ impl Link {
 enum Dial {
     Refused(Error),
     Unreachable(Vec<String>),
+}
+
+fn answer_length(length: [u8; 4]) -> io::Result<usize> {
+    let length = u32::from_le_bytes(length) as usize;
+    if length > wire::GREETING_LIMIT {
+        return Err(io::Error::other("this is no DSO server"));
+    }
+    Ok(length)
 }
 
 fn connect(server: &str, timeout: Duration) -> io::Result<TcpStream> {

@@ -10,14 +10,12 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{Link, routes::NodeId};
 use crate::{
     id::{self, SessionId},
+    net::TcpStream,
     run, wire,
 };
 
@@ -29,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Keeps the process present as long as the link is there.
 pub(super) fn start(link: &Arc<Link>) {
     let link = Arc::downgrade(link);
-    run::io().spawn(async move {
+    run::own().spawn(async move {
         let present = Arc::new(Mutex::new(HashSet::new()));
         loop {
             let Some(nodes) = link.upgrade().map(|link| link.routes.nodes()) else { return };
@@ -49,13 +47,10 @@ pub(super) fn start(link: &Arc<Link>) {
 }
 
 async fn stay(link: Weak<Link>, node: NodeId) -> io::Result<()> {
-    let stream = {
+    let mut stream = {
         let Some(link) = link.upgrade() else { return Ok(()) };
-        let dialled = tokio::task::spawn_blocking(move || link.dial_node(node, SessionId(id::fresh()))).await;
-        dialled.map_err(io::Error::other)?.map_err(io::Error::other)?.0
+        link.reach_node(node, SessionId(id::fresh())).await.map_err(io::Error::other)?.0
     };
-    stream.set_nonblocking(true)?;
-    let mut stream = TcpStream::from_std(stream)?;
     loop {
         let frame = tokio::time::timeout(PATIENCE, ask(&mut stream)).await.map_err(io::Error::other)??;
         let answer = wire::parse_answer(&frame).map_err(io::Error::other)?;

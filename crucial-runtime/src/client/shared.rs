@@ -15,7 +15,6 @@ use std::{
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
     sync::Notify,
 };
 
@@ -28,6 +27,7 @@ use crate::{
     dso::{BoxFuture, CallName, Head, OwnedRequest},
     error::{Error, Result},
     id::{self, SessionId},
+    net::TcpStream,
     run,
     wire::{self, Elsewhere},
 };
@@ -192,7 +192,7 @@ impl Inner {
     fn write(self: &Arc<Self>, calls: &mut Calls, node: NodeId, frames: &[u8]) {
         let at = calls.ways.iter().position(|way| way.node == node).unwrap_or_else(|| {
             calls.ways.push(Way { node, output: Vec::new(), work: Arc::default() });
-            run::io().spawn(drive(self.clone(), node));
+            run::own().spawn(drive(self.clone(), node));
             calls.ways.len() - 1
         });
         let way = &mut calls.ways[at];
@@ -239,7 +239,7 @@ impl Inner {
             return calls.answer(seq, Err(Error::Unreachable { tried, after }));
         };
         let inner = self.clone();
-        run::io().spawn(async move {
+        run::own().spawn(async move {
             if !at_once {
                 tokio::time::sleep(pause).await;
             }
@@ -362,7 +362,8 @@ impl Answer {
     async fn within(mut self, head: &Head, timeout: Duration) -> Result<Vec<u8>> {
         let sleep = {
             // The caller's executor may have no timer.
-            let _io = run::io().enter();
+            let own = run::own();
+            let _own = own.enter();
             tokio::time::sleep(timeout)
         };
         tokio::select! {
@@ -422,16 +423,13 @@ async fn drive(calls: Arc<Inner>, node: NodeId) {
     let mut resuming = None;
     let work = calls.work(node);
     while !calls.is_over() {
-        let dialled = {
-            let (link, session) = (calls.link.clone(), *calls.session.lock().unwrap());
-            tokio::task::spawn_blocking(move || match node {
-                ALONE => link.dial(session),
-                node => link.dial_node(node, session),
-            })
-            .await
+        let session = *calls.session.lock().unwrap();
+        let dialled = match node {
+            ALONE => calls.link.reach(session).await,
+            node => calls.link.reach_node(node, session).await,
         };
-        let connected = match dialled {
-            Ok(Ok((stream, welcome))) => {
+        let stream = match dialled {
+            Ok((stream, welcome)) => {
                 let before = resuming.replace(welcome.node);
                 if !welcome.resumed && before == Some(welcome.node) {
                     // As for blocking calls: what was sent may have been applied.
@@ -441,9 +439,9 @@ async fn drive(calls: Arc<Inner>, node: NodeId) {
                     let error = Error::OutcomeUnknown { what: String::new() };
                     calls.fail(&error, false, |slot| slot.node == node && in_doubt(slot));
                 }
-                stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream))
+                stream
             }
-            Ok(Err(error @ Error::Unreachable { .. })) if node != ALONE => {
+            Err(error @ Error::Unreachable { .. }) if node != ALONE => {
                 // What is kept for the next connection is with the calls; whoever adds more wakes this task.
                 calls.calls.lock().unwrap().output(node).clear();
                 calls.move_on(node, Some(&error));
@@ -455,7 +453,7 @@ async fn drive(calls: Arc<Inner>, node: NodeId) {
                 }
                 continue;
             }
-            Ok(Err(error)) => {
+            Err(error) => {
                 // Out of reach now is not out of reach for ever: the next call tries again. A run that is lost, or
                 // a client that is refused, stays so.
                 let passing = matches!(error, Error::Unreachable { .. });
@@ -470,14 +468,10 @@ async fn drive(calls: Arc<Inner>, node: NodeId) {
                 work.notified().await;
                 continue;
             }
-            Err(error) => Err(io::Error::other(error)),
         };
-        match connected {
-            Ok(stream) => match converse(stream, &calls, node, &work).await {
-                Ok(()) => return,
-                Err(error) => tracing::debug!(%error, "the shared connection broke; connecting again"),
-            },
-            Err(error) => tracing::warn!(%error, "the shared connection can't be opened"),
+        match converse(stream, &calls, node, &work).await {
+            Ok(()) => return,
+            Err(error) => tracing::debug!(%error, "the shared connection broke; connecting again"),
         }
     }
 }
@@ -486,8 +480,8 @@ async fn drive(calls: Arc<Inner>, node: NodeId) {
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Writes and reads until the connection breaks (an error) or nobody needs it any more.
-async fn converse(mut stream: TcpStream, calls: &Arc<Inner>, node: NodeId, work: &Notify) -> io::Result<()> {
-    let (mut reader, mut writer) = stream.split();
+async fn converse(stream: TcpStream, calls: &Arc<Inner>, node: NodeId, work: &Notify) -> io::Result<()> {
+    let (mut reader, mut writer) = stream.into_split();
     let again = calls.calls.lock().unwrap().unanswered(node);
     let mut told = 0;
     let mut news = || {

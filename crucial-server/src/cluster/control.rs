@@ -20,6 +20,7 @@ use super::{
     placement::{Placement, State},
     raft::Peer,
 };
+use crate::workers::aside;
 
 /// How often a node looks whether there is something to do.
 const TICK: Duration = Duration::from_millis(200);
@@ -474,7 +475,7 @@ impl Cluster {
     /// certainly not happened.
     async fn hand(self: &Arc<Self>, number: usize, to: NodeId) {
         let gates = self.gates.get().expect("it owns a partition");
-        let packed = tokio::task::block_in_place(|| {
+        let packed = aside(|| {
             // Waits for the calls that are being served.
             *gates[number].write().unwrap() = false;
             self.node.pack(self.belongs(number))

@@ -43,11 +43,12 @@ use crucial_runtime::{
     dso::BoxFuture,
     error::{Error, Result},
     id::ObjectId,
+    net::TcpStream,
     wire::{self, Elsewhere, Incoming, Place},
 };
 use openraft::storage::RaftLogStorage;
 use serde::{Deserialize, Serialize};
-use tokio::{net::TcpStream, sync::watch, task::JoinHandle};
+use tokio::{sync::watch, task::JoinHandle};
 
 use self::{
     group::{Group, LEASE},
@@ -177,12 +178,32 @@ impl Cluster {
     /// # Errors
     /// If the data directory can't be used, or no node of the cluster answers or accepts this one.
     pub async fn start(listener: Listener, options: Options) -> Result<(Arc<Self>, JoinHandle<()>)> {
+        let store = match &options.data_dir {
+            Some(dir) => Store::open(dir, log::Options::default())
+                .map_err(|e| Error::io(format!("opening the data directory {}", dir.display()), &e))?,
+            None => Store::memory(),
+        };
+        let durable = options.data_dir.is_some();
+        Self::start_with(listener, options, store, durable).await
+    }
+
+    /// As [`start`](Self::start), with this store instead of the data directory. `durable`: the node can come back with
+    /// what is in it.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn start_with(
+        listener: Listener,
+        options: Options,
+        store: Store,
+        durable: bool,
+    ) -> Result<(Arc<Self>, JoinHandle<()>)> {
         let node = listener.node().clone();
         let address = listener.address().map_err(|e| Error::io("asking for the address", &e))?.to_string();
         node.await_cluster();
         // Other nodes have to reach this one before it is part of the cluster.
         let serving = tokio::spawn(listener.serve());
-        match Self::enter_cluster(node, address, options).await {
+        match Self::enter_cluster(node, address, options, store, durable).await {
             Ok(cluster) => Ok((cluster, serving)),
             Err(error) => {
                 serving.abort();
@@ -191,12 +212,13 @@ impl Cluster {
         }
     }
 
-    async fn enter_cluster(node: Arc<Node>, address: String, options: Options) -> Result<Arc<Self>> {
-        let store = match &options.data_dir {
-            Some(dir) => Store::open(dir, log::Options::default())
-                .map_err(|e| Error::io(format!("opening the data directory {}", dir.display()), &e))?,
-            None => Store::memory(),
-        };
+    async fn enter_cluster(
+        node: Arc<Node>,
+        address: String,
+        options: Options,
+        store: Store,
+        durable: bool,
+    ) -> Result<Arc<Self>> {
         let stored = |e: std::io::Error| Error::io("reading the data directory", &e);
         let remembered: Option<Remembered> = store.get("node").map_err(stored)?.flatten();
         let forgotten = Mutex::new(store.get(FORGOTTEN).map_err(stored)?.unwrap_or_default());
@@ -222,7 +244,7 @@ impl Cluster {
         let cluster = Arc::new(Cluster {
             id: remembered.node,
             address,
-            durable: options.data_dir.is_some(),
+            durable,
             peers,
             settings,
             started: Instant::now(),

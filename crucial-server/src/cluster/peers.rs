@@ -14,6 +14,7 @@ use crucial_runtime::{
     codec,
     error::{Error, Result},
     id::ObjectId,
+    net::{self, TcpStream},
     object::TypeInfo,
     support::inventory,
     wire::{self, MAGIC, Plane},
@@ -40,10 +41,7 @@ use tarpc::{
     server::{BaseChannel, Channel},
     tokio_util::codec::{Framed, LengthDelimitedCodec},
 };
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_serde::formats::MessagePack;
 
 use super::{
@@ -250,7 +248,7 @@ impl Peers {
         let connect = async {
             let mut stream = TcpStream::connect(address).await.map_err(|e| failed(e.to_string()))?;
             let io = |e: std::io::Error| failed(e.to_string());
-            crucial_runtime::client::prepare(&stream).map_err(io)?;
+            net::prepare(&stream).map_err(io)?;
             let mut greeting = MAGIC.to_vec();
             greeting.push(Plane::Peer as u8);
             greeting.extend_from_slice(&wire::value_frame(&self.greeting(to)));

@@ -10,10 +10,9 @@ use crucial_runtime::{
     dso::{BoxFuture, Create, Head},
     error::{Error, Result},
     id::{ObjectId, RunId},
+    net::TcpStream,
     wire::{Elsewhere, Incoming, Place},
 };
-
-use tokio::net::TcpStream;
 
 use super::{Client, ClusterStatus, Node, TypeStatus};
 

@@ -1,0 +1,90 @@
+//! Connecting without blocking, for async calls and for presence.
+
+use std::{
+    future::Future,
+    io,
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    time::{sleep, timeout},
+};
+
+use super::{Dial, Link, NODE, answer_length, routes::NodeId};
+use crate::{
+    error::{Error, Result},
+    id::SessionId,
+    net::{self, TcpStream},
+    wire::Welcome,
+};
+
+impl Link {
+    /// Connects and greets; tries again while no server is reachable. As [`dial`](Link::dial).
+    pub(super) async fn reach(&self, session: SessionId) -> Result<(TcpStream, Welcome)> {
+        let start = Instant::now();
+        let mut pause = Duration::from_millis(5);
+        loop {
+            let tried = match self.reach_once(session).await {
+                Ok(connected) => return Ok(connected),
+                Err(Dial::Refused(error)) => return Err(error),
+                Err(Dial::Unreachable(tried)) => tried,
+            };
+            let after = self.config.connect_timeout;
+            if start.elapsed() + pause > after {
+                return Err(Error::Unreachable { tried: tried.join("; "), after });
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_millis(500));
+        }
+    }
+
+    async fn reach_once(&self, session: SessionId) -> Result<(TcpStream, Welcome), Dial> {
+        let mut tried = Vec::new();
+        for server in &self.servers {
+            match self.meet(server, session, self.config.connect_timeout).await {
+                Ok((stream, Ok(welcome))) => return Ok((stream, welcome)),
+                Ok((_, Err(refusal))) => return Err(Dial::Refused(refusal)),
+                Err(error) => tried.push(format!("{server}: {error}")),
+            }
+        }
+        Err(Dial::Unreachable(tried))
+    }
+
+    /// Connects to a node of the cluster, if it can be reached at once. As [`dial_node`](Link::dial_node).
+    pub(super) async fn reach_node(&self, node: NodeId, session: SessionId) -> Result<(TcpStream, Welcome)> {
+        let patience = self.config.connect_timeout.min(NODE);
+        let failed =
+            |reason: String| Error::Unreachable { tried: format!("node {node}: {reason}"), after: patience };
+        let address = self.routes.address(node).ok_or_else(|| failed("it is not up".to_owned()))?;
+        let met = self.meet(&address, session, patience).await;
+        let (stream, welcome) = met.map_err(|e| failed(format!("{address}: {e}")))?;
+        Ok((stream, welcome?))
+    }
+
+    async fn meet(
+        &self,
+        server: &str,
+        session: SessionId,
+        patience: Duration,
+    ) -> io::Result<(TcpStream, Result<Welcome>)> {
+        let mut stream = within(patience, TcpStream::connect(server)).await?;
+        net::prepare(&stream)?;
+        let greet = async {
+            stream.write_all(&self.greeting(session)).await?;
+            let mut length = [0; 4];
+            stream.read_exact(&mut length).await?;
+            let mut answer = vec![0; answer_length(length)?];
+            stream.read_exact(&mut answer).await?;
+            io::Result::Ok(answer)
+        };
+        let answer = within(patience, greet)
+            .await
+            .map_err(|e| io::Error::new(e.kind(), format!("no greeting: {e}")))?;
+        Ok((stream, self.greeted(&answer)))
+    }
+}
+
+async fn within<T>(patience: Duration, what: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    timeout(patience, what).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
