@@ -419,10 +419,13 @@ impl Cluster {
     ///
     /// Invariant: the objects of a partition are served by one node. It has them from the owner before, who does not serve
     /// them any more; or the owner before is lost, and with it the objects: then none of them are here either.
+    /// A node that has started again has lost what it owned, also where the placement, as it is known here, doesn't say so yet.
     fn open_gates(&self, placement: &Placement) {
         let gates = self.gates.get_or_init(|| placement.owners.iter().map(|_| false.into()).collect());
+        let incarnation = self.node.incarnation();
+        let started = placement.nodes.get(&self.id).is_some_and(|n| n.incarnation == incarnation);
         for (number, gate) in gates.iter().enumerate() {
-            let owned = placement.owners[number] == self.id;
+            let owned = started && placement.owners[number] == self.id;
             let lost = placement.lost[number];
             let open = *gate.read().unwrap();
             let mut moves = self.moves.lock().unwrap();
