@@ -1,0 +1,159 @@
+//! Simulates seeds: one in this process, or many in processes of their own.
+
+use std::{
+    io::Write,
+    ops::Range,
+    process::{Command, ExitCode, Output},
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
+    },
+    thread,
+    time::Duration,
+};
+
+use clap::{Arg, value_parser};
+use simulation::{determinism, plan::Plan, world};
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    let matches = clap::Command::new("simulation")
+        .about("Simulates a cluster and its clients under faults that follow from a seed")
+        .arg(
+            Arg::new("seed")
+                .long("seed")
+                .value_name("N")
+                .value_parser(value_parser!(u64))
+                .help("Simulates this seed"),
+        )
+        .arg(
+            Arg::new("seeds")
+                .long("seeds")
+                .value_name("A..B")
+                .value_parser(seeds)
+                .help("Simulates these seeds"),
+        )
+        .arg(
+            Arg::new("jobs")
+                .long("jobs")
+                .value_name("N")
+                .value_parser(value_parser!(usize))
+                .help("How many seeds at once; as many as the machine runs, if it isn't said"),
+        )
+        .arg(
+            Arg::new("log")
+                .long("log")
+                .value_name("FILTER")
+                .help("Logs what happens, as the tracing crate's filter says"),
+        )
+        .get_matches();
+    if let Some(seed) = matches.get_one::<u64>("seed") {
+        return one(*seed, matches.get_one::<String>("log").map_or("", String::as_str));
+    }
+    let seeds = matches.get_one::<Range<u64>>("seeds").cloned().unwrap_or(0..100);
+    let jobs = matches.get_one::<usize>("jobs").copied();
+    many(seeds, jobs.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from)))
+}
+
+fn seeds(text: &str) -> Result<Range<u64>, String> {
+    let parse = |n: &str| n.parse().map_err(|e| format!("{n:?}: {e}"));
+    let (first, end) = text.split_once("..").ok_or("it has to be A..B")?;
+    Ok(parse(first)?..parse(end)?)
+}
+
+/// Simulates a seed, and says what it showed.
+fn one(seed: u64, log: &str) -> ExitCode {
+    let start = determinism::wall_clock();
+    // A thread is new, so nothing in it knows the system's random numbers.
+    let simulated = thread::Builder::new().stack_size(64 << 20).spawn({
+        let log = log.to_owned();
+        move || {
+            let plan = Plan::of(seed);
+            determinism::begin(seed);
+            tracing_subscriber::fmt()
+                .with_env_filter(EnvFilter::new(log))
+                .with_ansi(false)
+                .with_writer(std::io::stderr)
+                .init();
+            let findings = world::simulate(seed, &plan);
+            (plan, findings)
+        }
+    });
+    let Ok((plan, findings)) = simulated.expect("the system gives a thread").join() else {
+        println!("seed {seed}: a panic");
+        return ExitCode::FAILURE;
+    };
+    let took = determinism::wall_clock() - start;
+    let verdict = if findings.violations.is_empty() { "ok" } else { "FAILED" };
+    println!(
+        "seed {seed}: {verdict}, {} calls, {} unknown, trace {:016x}, {:.1} s in {:.2} s",
+        findings.operations,
+        findings.unknown,
+        findings.trace,
+        findings.lasted.as_secs_f64(),
+        took.as_secs_f64(),
+    );
+    if verdict == "ok" && log.is_empty() {
+        return ExitCode::SUCCESS;
+    }
+    println!(
+        "{} nodes, {} clients, {} partitions, {:?}, patience: {:?}",
+        plan.nodes, plan.clients, plan.partitions, plan.latency, plan.patience
+    );
+    plan.faults.iter().for_each(|planned| println!("{planned}"));
+    findings.errors.iter().for_each(|(error, count)| println!("{count} times: {error}"));
+    findings.violations.iter().for_each(|violation| println!("violation: {violation}"));
+    findings.evidence.iter().for_each(|evidence| println!("{evidence}"));
+    if verdict == "ok" { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Simulates many seeds, each in a process of its own.
+fn many(seeds: Range<u64>, jobs: usize) -> ExitCode {
+    let start = determinism::wall_clock();
+    let (next, failed, calls) = (AtomicU64::new(seeds.start), Mutex::new(Vec::new()), AtomicU64::new(0));
+    let broken = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..jobs {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, SeqCst);
+                    if seed >= seeds.end {
+                        return;
+                    }
+                    match child(seed) {
+                        Ok(output) => {
+                            let text = String::from_utf8_lossy(&output.stdout);
+                            let made = text.split(", ").find_map(|part| part.strip_suffix(" calls"));
+                            calls.fetch_add(made.and_then(|n| n.parse().ok()).unwrap_or(0), SeqCst);
+                            if !output.status.success() {
+                                failed.lock().unwrap().push(seed);
+                                // One line with all of another is enough to read.
+                                let _ = std::io::stdout()
+                                    .write_all(&[&output.stdout[..], &output.stderr].concat());
+                            }
+                        }
+                        Err(error) => {
+                            eprintln!("seed {seed}: {error}");
+                            broken.store(true, SeqCst);
+                        }
+                    }
+                }
+            });
+        }
+    });
+    let took: Duration = determinism::wall_clock() - start;
+    let mut failed = failed.into_inner().unwrap();
+    failed.sort_unstable();
+    println!(
+        "{} seeds, {} calls, in {:.0} s; {} failed: {failed:?}",
+        seeds.end - seeds.start,
+        calls.into_inner(),
+        took.as_secs_f64(),
+        failed.len()
+    );
+    if failed.is_empty() && !broken.into_inner() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn child(seed: u64) -> std::io::Result<Output> {
+    Command::new(std::env::current_exe()?).args(["--seed", &seed.to_string()]).output()
+}
