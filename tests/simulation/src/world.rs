@@ -98,8 +98,6 @@ impl World<'_> {
             .min_message_latency(Duration::from_millis(1))
             .max_message_latency(plan.latency)
             .tcp_capacity(4096)
-            // A port of an attempt to connect that failed is not used again.
-            .ephemeral_ports(1024..=65535)
             .enable_random_order()
             .build();
         let addresses: Vec<_> = (0..plan.nodes)
