@@ -445,10 +445,9 @@ async fn drive(calls: Arc<Inner>, node: NodeId) {
                 // What is kept for the next connection is with the calls; whoever adds more wakes this task.
                 calls.calls.lock().unwrap().output(node).clear();
                 calls.move_on(node, Some(&error));
-                let pause = tokio::time::sleep(PAUSE);
-                if calls.has_calls(node) {
-                    pause.await;
-                } else {
+                // Also when the calls have gone to another node: while none can be reached, they come back at once.
+                tokio::time::sleep(PAUSE).await;
+                if !calls.has_calls(node) {
                     work.notified().await;
                 }
                 continue;
