@@ -1,6 +1,12 @@
-//! Settings: from `crucial.toml`, then `CRUCIAL_*` variables, then code.
+//! Settings: from `crucial.toml`, then the file of a deployment, then `CRUCIAL_*` variables, then code.
 
-use std::{collections::BTreeMap, env, fmt, path::Path, str::FromStr, time::Duration};
+use std::{
+    collections::BTreeMap,
+    env, fmt,
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -57,6 +63,9 @@ pub struct Config {
     /// `concurrency`: how many cloud threads run at once; more wait. Default: as many as are spawned in `threads`,
     /// 1,000 in `processes` and `lambda`, and in `hybrid` 1,000 of those that overflow.
     pub concurrency: Option<usize>,
+    /// `deployment`: the name of what `cargo xtask deploy` has made. The settings in its file, `.crucial/NAME.toml` in the
+    /// working directory or one above it, come between those of `crucial.toml` and the environment's. No default.
+    pub deployment: Option<String>,
     /// `hybrid_threads`: in `hybrid`, how many cloud threads run in this process before others overflow. Default: as
     /// many as the machine runs at once.
     pub hybrid_threads: Option<usize>,
@@ -90,6 +99,10 @@ pub struct Config {
     pub memory: u64,
     /// `idle`: how long a function process without work is kept. Default: 60 s.
     pub idle: Duration,
+    /// `token`: the token of a cluster: 64 hexadecimal digits. No default.
+    pub token: Option<String>,
+    /// `token_file`: a file with the token. No default.
+    pub token_file: Option<PathBuf>,
     /// The arguments with which this program starts its function processes. Not a setting: tests need it.
     #[doc(hidden)]
     pub launch: Vec<String>,
@@ -103,6 +116,7 @@ impl Default for Config {
             backend: BackendKind::default(),
             servers: Vec::new(),
             concurrency: None,
+            deployment: None,
             hybrid_threads: None,
             hybrid_overflow: BackendKind::Processes,
             lambda_function: None,
@@ -115,6 +129,8 @@ impl Default for Config {
             timeout: None,
             memory: 1769,
             idle: Duration::from_secs(60),
+            token: None,
+            token_file: None,
             launch: Vec::new(),
             limits: Limits::default(),
         }
@@ -128,22 +144,30 @@ struct Found {
 }
 
 impl Config {
-    /// The settings of this process: `crucial.toml` in the working directory or one above it, then the environment.
+    /// The settings of this process: `crucial.toml` in the working directory or one above it, then the file of the
+    /// deployment, if one is named there or in the environment, then the environment.
     ///
     /// # Errors
     /// Names the key, the value and its source.
     pub fn load() -> Result<Config> {
-        let mut found = BTreeMap::new();
         let working = env::current_dir().map_err(|e| Error::io("finding the working directory", &e))?;
-        if let Some(path) =
-            working.ancestors().map(|dir| dir.join("crucial.toml")).find(|path| path.is_file())
-        {
+        let variables =
+            env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
+        Config::gather(&working, variables)
+    }
+
+    fn gather(working: &Path, variables: impl Iterator<Item = (String, String)>) -> Result<Config> {
+        let mut found = BTreeMap::new();
+        let mut from_env = BTreeMap::new();
+        if let Some(path) = above(working, Path::new("crucial.toml")) {
             read_file(&path, &mut found)?;
         }
-        read_env(
-            env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))),
-            &mut found,
-        );
+        read_env(variables, &mut from_env);
+        if let Some(deployment) = from_env.get("deployment").or_else(|| found.get("deployment")) {
+            let path = deployment_file(working, deployment)?;
+            read_file(&path, &mut found)?;
+        }
+        found.extend(from_env);
         Config::from_found(found)
     }
 
@@ -172,6 +196,9 @@ impl Config {
             }
             if let Some(s) = setting("concurrency") {
                 config.concurrency = Some(s.parse(at_least_one)?);
+            }
+            if let Some(s) = setting("deployment") {
+                config.deployment = Some(s.found.value);
             }
             if let Some(s) = setting("hybrid_threads") {
                 config.hybrid_threads = Some(s.parse(at_least_one)?);
@@ -209,6 +236,12 @@ impl Config {
             if let Some(s) = setting("idle") {
                 config.idle = s.parse(duration)?;
             }
+            if let Some(s) = setting("token") {
+                config.token = Some(s.found.value);
+            }
+            if let Some(s) = setting("token_file") {
+                config.token_file = Some(s.found.value.into());
+            }
             let limits = &mut config.limits;
             for (key, limit) in [
                 ("limit_frame", &mut limits.frame),
@@ -232,10 +265,11 @@ impl Config {
     }
 }
 
-const KEYS: [&str; 19] = [
+const KEYS: [&str; 22] = [
     "backend",
     "concurrency",
     "connect_timeout",
+    "deployment",
     "hybrid_overflow",
     "hybrid_threads",
     "idle",
@@ -252,6 +286,8 @@ const KEYS: [&str; 19] = [
     "servers",
     "spin",
     "timeout",
+    "token",
+    "token_file",
 ];
 
 /// Variables that are no settings: they belong to the roles of a process.
@@ -277,11 +313,39 @@ impl Setting {
     }
 }
 
+/// A file in a directory or one above it.
+fn above(directory: &Path, file: &Path) -> Option<PathBuf> {
+    directory.ancestors().map(|dir| dir.join(file)).find(|path| path.is_file())
+}
+
+/// Where `cargo xtask deploy` has written what clients need to know.
+fn deployment_file(working: &Path, deployment: &Found) -> Result<PathBuf> {
+    let name = &deployment.value;
+    let error = |reason: String| Error::Config {
+        key: "deployment".to_owned(),
+        value: name.clone(),
+        source_name: deployment.source.clone(),
+        reason,
+    };
+    if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
+        return Err(error("expected the name of a deployment: letters, digits and hyphens".to_owned()));
+    }
+    let file = Path::new(".crucial").join(format!("{name}.toml"));
+    above(working, &file).ok_or_else(|| {
+        error(format!(
+            "there is no {} in {} or above it: `cargo xtask deploy --name {name}` writes it, where the program's \
+             Cargo.toml is",
+            file.display(),
+            working.display()
+        ))
+    })
+}
+
 fn read_file(path: &Path, found: &mut BTreeMap<String, Found>) -> Result<()> {
     let source = path.display().to_string();
     let text = std::fs::read_to_string(path).map_err(|e| Error::io(format!("reading {source}"), &e))?;
     let table: toml::Table = toml::from_str(&text).map_err(|e| Error::Config {
-        key: "crucial.toml".to_owned(),
+        key: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         value: String::new(),
         source_name: source.clone(),
         reason: e.to_string(),
@@ -437,6 +501,39 @@ mod tests {
                 assert!(error.contains(part), "{error}");
             }
         }
+    }
+
+    #[test]
+    fn a_deployment_comes_between_the_file_and_the_variables() {
+        let root = env::temp_dir().join(format!("crucial-deployment-{}", std::process::id()));
+        let program = root.join("program/src");
+        std::fs::create_dir_all(root.join(".crucial")).unwrap();
+        std::fs::create_dir_all(&program).unwrap();
+        let file = "deployment = \"prod\"\nservers = [\"10.0.0.1:1\"]\nretries = 3\nlease = \"9s\"\n";
+        std::fs::write(root.join("crucial.toml"), file).unwrap();
+        let gather = |variables: &[(&str, &str)]| {
+            let variables = variables.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+            Config::gather(&program, variables)
+        };
+
+        let missing = gather(&[]).unwrap_err().to_string();
+        for part in
+            ["deployment", "= prod", "crucial.toml", ".crucial/prod.toml", "cargo xtask deploy --name prod"]
+        {
+            assert!(missing.contains(part), "{missing}");
+        }
+        let escaping = gather(&[("CRUCIAL_DEPLOYMENT", "../prod")]).unwrap_err().to_string();
+        assert!(escaping.contains("the name of a deployment"), "{escaping}");
+
+        let file = "backend = \"lambda\"\nservers = [\"10.0.0.2:1\"]\nretries = 4\n";
+        std::fs::write(root.join(".crucial/prod.toml"), file).unwrap();
+        std::fs::write(root.join(".crucial/test.toml"), "retries = 5\n").unwrap();
+        let config = gather(&[("CRUCIAL_SERVERS", "10.0.0.3:1")]).unwrap();
+        assert_eq!((config.backend, config.retries, config.lease.as_secs()), (BackendKind::Lambda, 4, 9));
+        assert_eq!(config.servers, ["10.0.0.3:1"]);
+        // The variable says which one, too.
+        assert_eq!(gather(&[("CRUCIAL_DEPLOYMENT", "test")]).unwrap().retries, 5);
+        std::fs::remove_dir_all(root).unwrap();
     }
 
     #[test]

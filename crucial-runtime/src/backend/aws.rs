@@ -9,7 +9,7 @@ use std::{
 use aws_config::{retry::RetryConfig, stalled_stream_protection::StalledStreamProtectionConfig};
 use aws_sdk_lambda::{
     Client,
-    config::timeout::TimeoutConfig,
+    config::{Region, timeout::TimeoutConfig},
     error::SdkError,
     operation::{RequestId, invoke::InvokeError},
     primitives::Blob,
@@ -118,7 +118,7 @@ impl Lambda {
     }
 
     async fn client(&self) -> Result<&Client> {
-        self.client.get_or_try_init(|| connect(self.is_embedded)).await
+        self.client.get_or_try_init(|| connect(&self.function, self.is_embedded)).await
     }
 
     /// Runs the function, and invokes it again as long as it is refused only for now or there is no answer.
@@ -261,8 +261,15 @@ impl Lambda {
     }
 }
 
+/// The region of a function that has an ARN: `arn:aws:lambda:REGION:ACCOUNT:function:NAME`.
+fn region_of(function: &str) -> Option<Region> {
+    let mut parts = function.split(':');
+    let is_arn = parts.next() == Some("arn") && parts.nth(1) == Some("lambda");
+    parts.next().filter(|_| is_arn).map(|region| Region::new(region.to_owned()))
+}
+
 /// Makes a client with the settings of the environment.
-async fn connect(is_embedded: bool) -> Result<Client> {
+async fn connect(function: &str, is_embedded: bool) -> Result<Client> {
     let tls = |error: &dyn std::error::Error| Error::Io {
         what: "preparing connections to AWS".to_owned(),
         reason: error.to_string(),
@@ -276,13 +283,13 @@ async fn connect(is_embedded: bool) -> Result<Client> {
         .map_err(|error| tls(&error))?;
     let http = pool::Client::new(&pool).map_err(|error| tls(&error))?;
     let settings = aws_config::from_env().http_client(http).load().await;
-    if settings.region().is_none() {
-        return Err(missing(
+    let region = settings.region().cloned().or_else(|| region_of(function)).ok_or_else(|| {
+        missing(
             "AWS_REGION",
             "the back end `lambda` needs the region of the function: set it, or `region` in the profile that AWS_PROFILE \
-             names",
-        ));
-    }
+             names, or give the function's ARN",
+        )
+    })?;
     let has_endpoint = settings.endpoint_url().is_some() || env::var_os("AWS_ENDPOINT_URL_LAMBDA").is_some();
     if is_embedded && !has_endpoint {
         return Err(missing(
@@ -294,6 +301,7 @@ async fn connect(is_embedded: bool) -> Result<Client> {
     let timeouts =
         TimeoutConfig::builder().connect_timeout(CONNECT).operation_attempt_timeout(ANSWER).build();
     let config = aws_sdk_lambda::config::Builder::from(&settings)
+        .region(region)
         .timeout_config(timeouts)
         // Ours are the only ones: a second layer would multiply them.
         .retry_config(RetryConfig::disabled())
