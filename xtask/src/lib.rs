@@ -5,6 +5,7 @@
 
 mod bench;
 mod cluster;
+mod deploy;
 mod inner_loop;
 mod lines;
 
@@ -31,10 +32,14 @@ enum Task {
         role: bench::child::Role,
     },
     Cluster(cluster::Args),
+    Deploy(deploy::Args),
+    Destroy(deploy::DestroyArgs),
     #[command(hide = true)]
     ExecWithParent(cluster::nodes::Exec),
     Fix(inner_loop::FixArgs),
     Lines(lines::Args),
+    Logs(deploy::LogsArgs),
+    Status(deploy::StatusArgs),
     Verify(inner_loop::VerifyArgs),
 }
 
@@ -49,9 +54,13 @@ pub fn run() -> ExitCode {
             Ok(code) => return code,
             Err(error) => Err(error),
         },
+        Task::Deploy(args) => deploy::run(&deploy::Command::Deploy(args)),
+        Task::Destroy(args) => deploy::run(&deploy::Command::Destroy(args)),
         Task::ExecWithParent(args) => Err(cluster::nodes::exec(&args)),
         Task::Fix(args) => inner_loop::fix(&args),
         Task::Lines(args) => lines::run(&args),
+        Task::Logs(args) => deploy::run(&deploy::Command::Logs(args)),
+        Task::Status(args) => deploy::run(&deploy::Command::Status(args)),
         Task::Verify(args) => inner_loop::verify(&args),
     };
     match result {

@@ -18,7 +18,7 @@ use tokio::{
 
 pub(crate) mod folder;
 pub(crate) mod nodes;
-mod status;
+pub(crate) mod status;
 
 use folder::Folder;
 use nodes::{Nodes, Plan};

@@ -2,7 +2,7 @@
 
 /// Whether all nodes are up and have their share, and every partition has its replicas and is led by its owner; else what
 /// is missing.
-pub(super) fn settled(text: &str, nodes: usize, replicas: usize) -> Result<(), String> {
+pub(crate) fn settled(text: &str, nodes: usize, replicas: usize) -> Result<(), String> {
     let mut lines = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
     let mut table = |head: &str| {
         let found = lines.by_ref().find(|words| words.first() == Some(&head));

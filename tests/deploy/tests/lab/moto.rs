@@ -1,0 +1,77 @@
+//! moto, an emulator of AWS, from the Python Package Index.
+
+use std::{
+    fs,
+    net::{SocketAddr, TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+const PACKAGE: &str = "moto[server,ec2,iam,s3,awslambda]==5.2.0";
+
+/// Installs it, once for all tests. Says why it can't, if it can't.
+fn install() -> Result<PathBuf, String> {
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("moto-5.2.0");
+    let ready = directory.join("ready");
+    // Tests of two programs may come here at once.
+    let lock = fs::File::create(directory.with_extension("lock")).map_err(|error| error.to_string())?;
+    lock.lock().map_err(|error| error.to_string())?;
+    let server = directory.join("bin/moto_server");
+    if ready.exists() {
+        return Ok(server);
+    }
+    let run = |program: &Path, args: &[&str]| {
+        let output = Command::new(program).args(args).stdin(Stdio::null()).output();
+        let output = output.map_err(|error| format!("{}: {error}", program.display()))?;
+        let errors = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        output.status.success().then_some(()).ok_or(format!(
+            "{} {}: {errors}",
+            program.display(),
+            args.join(" ")
+        ))
+    };
+    run(Path::new("python3"), &["-m", "venv", directory.to_str().expect("it is text")])?;
+    run(&directory.join("bin/pip"), &["install", "--quiet", "--disable-pip-version-check", PACKAGE])?;
+    fs::write(ready, "").map_err(|error| error.to_string())?;
+    Ok(server)
+}
+
+/// A server, until it is dropped.
+#[derive(Debug)]
+pub struct Moto {
+    process: Child,
+    pub address: SocketAddr,
+}
+
+impl Moto {
+    /// # Errors
+    /// Why there can be none.
+    pub fn start() -> Result<Moto, String> {
+        let program = install()?;
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let process = Command::new(program)
+            .args(["-H", "127.0.0.1", "-p", &address.port().to_string()])
+            .env("MOTO_IAM_LOAD_MANAGED_POLICIES", "true")
+            .env("MOTO_EC2_ENABLE_INSTANCE_TYPE_VALIDATION", "true")
+            .env("MOTO_ENABLE_AMI_VALIDATION", "true")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(|error| error.to_string())?;
+        let start = Instant::now();
+        while TcpStream::connect(address).is_err() {
+            assert!(start.elapsed() < Duration::from_secs(120), "moto does not listen");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(Moto { process, address })
+    }
+}
+
+impl Drop for Moto {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
