@@ -1,5 +1,7 @@
 //! What a deployment costs, roughly.
 
+use super::servers::ROOT;
+
 /// When and where these were the prices, in US dollars. Other regions cost up to twice as much.
 const PRICES: &str = "list prices of us-east-1, 2025, without free tiers, taxes and traffic";
 /// An hour of Linux on demand.
@@ -23,8 +25,6 @@ const INSTANCES: [(&str, f64); 16] = [
 ];
 /// A GiB of a gp3 volume for a month, which has 730 hours.
 const VOLUME_MONTH: f64 = 0.08;
-/// GiB of a root volume.
-const ROOT: i32 = 8;
 /// An hour of a public IPv4 address.
 const ADDRESS: f64 = 0.005;
 /// A GiB-second of Lambda on x86.

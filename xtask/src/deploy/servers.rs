@@ -24,6 +24,8 @@ const READY: Duration = Duration::from_secs(300);
 const KNOWN: Duration = Duration::from_secs(120);
 /// The name of the data volume on the machine, which the Nitro system doesn't use.
 const DEVICE: &str = "/dev/sdf";
+/// The size of a root volume in GiB: that of the image.
+pub(super) const ROOT: i32 = 8;
 /// The owner of Amazon's images.
 const AMAZON: &str = "amazon";
 /// Amazon Linux 2023 for x86-64, not the minimal one: that has no AWS CLI.
@@ -215,6 +217,7 @@ impl Aws {
             .set_private_ip_address(machine.volume.address.clone())
             .delete_on_termination(true);
         let root = EbsBlockDevice::builder()
+            .volume_size(ROOT)
             .encrypted(true)
             .volume_type(VolumeType::Gp3)
             .delete_on_termination(true);
