@@ -46,6 +46,6 @@ pub mod thread;
 pub mod transit;
 pub mod wire;
 
-#[cfg(feature = "processes")]
+// For shared types of these crates' own.
 #[doc(hidden)]
 pub use support as __private;

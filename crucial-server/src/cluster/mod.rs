@@ -456,22 +456,30 @@ impl Cluster {
     }
 
     /// Takes in the ephemeral objects of a partition. They are served here when this node owns the partition.
-    fn take(&self, partition: usize, from: NodeId, objects: &[u8]) -> Result<()> {
+    fn take(&self, partition: usize, from: NodeId, luggage: u64, objects: Vec<u8>) -> Result<()> {
         if self.stopping.load(Ordering::SeqCst) {
             return Err(Error::Refused { reason: format!("node {} is about to stop", self.id) });
         }
-        let lost = self.placement.get().lost.get(partition).copied().unwrap_or(0);
         tracing::debug!(partition, from, bytes = objects.len(), "ephemeral objects have arrived");
-        self.moves.lock().unwrap().arrived.insert(partition, (lost, objects.to_vec()));
+        let mut moves = self.moves.lock().unwrap();
+        let arrived = moves.arrived.entry(partition).or_default();
+        arrived.retain(|(other, _)| *other != luggage);
+        if arrived.len() >= ATTEMPTS {
+            arrived.remove(0);
+        }
+        arrived.push((luggage, objects));
         Ok(())
     }
 }
 
+/// How much luggage is kept of a partition: an attempt that failed may arrive late, after the one that succeeded.
+const ATTEMPTS: usize = 4;
+
 /// Partitions whose ephemeral objects come or go.
 #[derive(Debug, Default)]
 struct Moves {
-    /// What has come, by partition, with the epoch in which its owner was lost last.
-    arrived: HashMap<usize, (u64, Vec<u8>)>,
+    /// What has come, by partition. The placement says which of it counts.
+    arrived: HashMap<usize, Vec<(u64, Vec<u8>)>>,
     /// What is on its way to others.
     leaving: HashSet<usize>,
     /// The epoch of the placement when the objects of a partition were opened here.

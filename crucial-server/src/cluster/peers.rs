@@ -151,7 +151,7 @@ pub trait Node {
     /// Whether a node belongs to a group; none if the node that is asked doesn't lead it.
     async fn belongs(group: GroupId, node: NodeId) -> Option<bool>;
     /// The ephemeral objects of a partition, from their owner.
-    async fn take(partition: usize, from: NodeId, objects: Bytes) -> Result<()>;
+    async fn take(partition: usize, from: NodeId, luggage: u64, objects: Bytes) -> Result<()>;
     /// These objects of a partition differ on the node that says so from those of the leader, who is asked.
     async fn diverged(partition: usize, objects: Vec<(ObjectId, Methods)>);
 }
@@ -438,8 +438,15 @@ impl Node for Served {
         group.lease_holds().then(|| group.members().all.contains(&node))
     }
 
-    async fn take(self, _: Context, partition: usize, from: NodeId, objects: Bytes) -> Result<()> {
-        self.cluster.take(partition, from, &objects.0)
+    async fn take(
+        self,
+        _: Context,
+        partition: usize,
+        from: NodeId,
+        luggage: u64,
+        objects: Bytes,
+    ) -> Result<()> {
+        self.cluster.take(partition, from, luggage, objects.0)
     }
 
     async fn diverged(self, _: Context, partition: usize, objects: Vec<(ObjectId, Methods)>) {

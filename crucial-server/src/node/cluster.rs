@@ -92,6 +92,14 @@ impl Node {
         }
     }
 
+    /// Keeps an ephemeral object where it is, until the guard is dropped; or says where it is.
+    ///
+    /// Invariant: nobody changes an ephemeral object of a cluster without this. Else it could be one that was packed
+    /// already, and what is done to it here is lost with it, or done again where it arrives.
+    pub(super) fn stay(&self, object: ObjectId) -> Result<Option<RwLockReadGuard<'_, bool>>, Elsewhere> {
+        self.cluster.get().map(|cluster| cluster.enter(object)).transpose()
+    }
+
     /// Says of an object that isn't there that its state is lost, if it may have been there.
     ///
     /// Invariant: a run that was under way when a node was lost meets no fresh object where one may have been. So it can

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::{Client, Node, Origin, Others, Slot};
 use crate::{
     cell::{self, Cell},
+    members::Known,
     session::{Begin, Session},
     workers::Pace,
 };
@@ -56,6 +57,8 @@ struct Luggage {
     objects: Vec<Packed>,
     /// With their runs, processes, and epochs.
     sessions: Vec<(SessionId, RunId, MemberId, u64, Session)>,
+    /// The processes that may hold something of the objects.
+    members: Known,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -131,6 +134,9 @@ impl Node {
                 luggage.sessions.push((client.id, client.run, client.member, client.since, part));
             }
         }
+        // After the objects: one of these that is lost meanwhile could not take anything back any more.
+        let runs = luggage.objects.iter().map(|packed| packed.run).collect();
+        luggage.members = self.members.lock().unwrap().known(&runs);
         let mut bytes = Vec::new();
         codec::encode("objects that move", &luggage, &mut bytes)?;
         Ok(bytes)
@@ -180,6 +186,8 @@ impl Node {
                 self.objects.fetch_add(1, Ordering::Relaxed);
             }
         }
+        let lost = self.members.lock().unwrap().learn(luggage.members, now);
+        self.overdue.lock().unwrap().members.extend(lost);
         Ok(())
     }
 
@@ -198,5 +206,136 @@ impl Node {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crucial_macros::shared;
+    use crucial_runtime::{
+        config::Config,
+        dso::{Create, Head, Operation},
+        holder::{Holder, Lost},
+        object,
+    };
+
+    use super::*;
+    use crate::cell::Step;
+
+    /// What one process at a time has.
+    #[shared]
+    pub struct Chair {
+        sitter: Option<Holder>,
+    }
+
+    #[shared]
+    impl Chair {
+        pub fn new() -> Self {
+            Chair { sitter: None }
+        }
+
+        pub fn sit(&mut self, sitter: Holder) {
+            self.sitter = Some(sitter);
+        }
+
+        pub fn is_free(&self) -> bool {
+            self.sitter.is_none()
+        }
+
+        #[lost]
+        fn leave(&mut self, lost: &Lost) {
+            self.sitter = self.sitter.filter(|sitter| !lost.includes(*sitter));
+        }
+    }
+
+    const RUN: RunId = RunId(1);
+    const SITTER: MemberId = MemberId(10);
+    const OTHER: MemberId = MemberId(11);
+    const CHAIR: ObjectId = ObjectId(2);
+
+    /// A node on which the run is present. What isn't connected is lost at once.
+    fn node() -> Arc<Node> {
+        let mut config = Config::default();
+        config.lease = Duration::ZERO;
+        let node = Node::new(&config);
+        node.start_run(RUN, OTHER);
+        node
+    }
+
+    fn call(node: &Node, operation: Operation, method: &str, args: &[u8]) -> Vec<u8> {
+        let info = object::lookup(&format!("{}::Chair", module_path!())).unwrap();
+        let method = info.methods.iter().position(|m| m.name == method).unwrap_or(0) as u16;
+        let head = Head { operation, object: CHAIR, tag: info.tag, method };
+        let mut out = Vec::new();
+        if operation == Operation::Call {
+            let origin = || unreachable!("nothing waits");
+            assert_eq!(node.call_local(&head, args, origin, &mut out), Step::Done(Ok(())));
+        } else {
+            node.administer(&head, RUN, args, &mut out).unwrap();
+        }
+        out
+    }
+
+    fn encode(args: &impl Serialize) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        codec::encode("arguments", args, &mut bytes).unwrap();
+        bytes
+    }
+
+    /// A node with a chair on which somebody sits who is not connected to it.
+    fn with_sitter() -> Arc<Node> {
+        let node = node();
+        let type_name = format!("{}::Chair", module_path!());
+        let lifetime = Lifetime::Ephemeral;
+        let args = encode(&());
+        let create = Create { type_name: &type_name, key: Some("chair"), lifetime, constructor: 0, args: &args };
+        call(&node, Operation::Create, "", &encode(&create));
+        let now = Instant::now();
+        let mut members = node.members.lock().unwrap();
+        members.attach(SITTER, RUN, now);
+        members.detach(SITTER, now);
+        drop(members);
+        call(&node, Operation::Call, "sit", &encode(&(SITTER,)));
+        assert!(!is_free(&node));
+        node
+    }
+
+    fn is_free(node: &Node) -> bool {
+        codec::decode("the answer", &call(node, Operation::Call, "is_free", &encode(&()))).unwrap()
+    }
+
+    #[test]
+    fn who_is_lost_after_the_move_holds_nothing() {
+        let (from, to) = (with_sitter(), node());
+        to.unpack(&from.pack(|_| true).unwrap()).unwrap();
+        assert!(!is_free(&to));
+        to.expire();
+        assert!(is_free(&to));
+    }
+
+    #[test]
+    fn who_was_lost_while_the_objects_moved_holds_nothing() {
+        let from = with_sitter();
+        // As it is when the objects are on their way already: the node can't take it back any more.
+        let lost = from.members.lock().unwrap().expire(Instant::now());
+        assert_eq!(lost, [SITTER]);
+        let to = node();
+        to.unpack(&from.pack(|_| true).unwrap()).unwrap();
+        to.expire();
+        assert!(is_free(&to));
+    }
+
+    #[test]
+    fn who_was_lost_to_the_new_node_before_holds_nothing() {
+        let (from, to) = (with_sitter(), node());
+        let now = Instant::now();
+        let mut members = to.members.lock().unwrap();
+        members.attach(SITTER, RUN, now);
+        members.detach(SITTER, now);
+        drop(members);
+        to.expire();
+        to.unpack(&from.pack(|_| true).unwrap()).unwrap();
+        to.expire();
+        assert!(is_free(&to));
     }
 }

@@ -25,16 +25,6 @@ impl Node {
     pub(crate) fn serve(&self, client: &Arc<Client>, body: &[u8], out: &mut Vec<u8>) -> Result<()> {
         let call = wire::parse_request(body)?;
         let Incoming { head, seq, ack, args } = call;
-        if head.operation == Operation::Withdraw {
-            if let Some(cluster) = self.cluster.get()
-                && head.object.is_persistent()
-            {
-                cluster.serve(client, &call, body, out);
-                return Ok(());
-            }
-            workers::aside(|| self.withdraw(client, seq));
-            return Ok(());
-        }
         if head.operation == Operation::Attend {
             self.members.lock().unwrap().attend(client.member, ThreadId(head.object.0));
             return Ok(());
@@ -60,6 +50,12 @@ impl Node {
                     return Ok(());
                 }
             }
+        }
+        if head.operation == Operation::Withdraw {
+            // Invariant: a call is taken back only where its object is. While that moves, the call is in what was
+            // packed, and would go on where that arrives.
+            workers::aside(|| self.withdraw(client, seq));
+            return Ok(());
         }
         let slot = if head.operation == Operation::Call { self.find(&head) } else { Ok(None) };
         let remembered = match &slot {
