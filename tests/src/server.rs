@@ -20,7 +20,10 @@ use crucial_server::{
     node::{ClusterStatus, Node, Status},
 };
 
-use crate::process::{Guarded, Signal, signal};
+use crate::{
+    PATIENCE,
+    process::{Guarded, Signal, signal},
+};
 
 /// A server in this process.
 #[derive(Debug)]
@@ -188,6 +191,8 @@ pub fn client(address: &str) -> Config {
     let mut config = Config::default();
     config.backend = BackendKind::Threads;
     config.servers = vec![address.to_owned()];
+    // A busy machine takes its time to elect a leader.
+    config.connect_timeout = PATIENCE / 2;
     config
 }
 
