@@ -4,9 +4,11 @@ use std::{collections::BTreeMap, sync::atomic::Ordering::SeqCst, time::Duration}
 
 use crucial::{Config, Error, sync::Semaphore};
 use crucial_runtime::{
-    dso::{Head, Operation},
+    codec,
+    dso::{Create, Head, Operation},
     id::{ObjectId, SessionId, fresh},
     object::SharedType,
+    reference::Lifetime,
     wire::Hello,
 };
 use tests::{
@@ -325,6 +327,39 @@ fn a_repeated_frame_is_applied_once_in_its_session_and_again_in_another() {
     assert_eq!(value(again.receive().1), 2);
     again.send(&old);
     assert_says(&again.receive().1.unwrap_err(), &["acknowledged before"]);
+}
+
+/// As when an object is made by the first call that finds none: that call is made again, under another number.
+#[test]
+fn a_call_that_found_no_object_finds_none_when_it_arrives_again() {
+    let one = LocalServer::start(&Config::default());
+    late_after_none(&one.address, ObjectId(fresh()));
+    #[cfg(feature = "cluster")]
+    for object in [ObjectId(fresh() & !1), ObjectId::persistent(fresh())] {
+        let cluster = tests::server::Cluster::start(app!(), 1, &[]);
+        late_after_none(&cluster.nodes[0].address, object);
+    }
+}
+
+fn late_after_none(address: &str, object: ObjectId) {
+    let mut client = Raw::connect(address);
+    // Call 1 stays open, so nothing is acknowledged.
+    let mut ask = |head: &Head, seq, args: &[u8]| client.ask_node(head, seq, 1, args);
+    let (head, args) = add(object);
+    let none = |result: Result<Vec<u8>, Error>| {
+        assert!(matches!(result, Err(Error::NoSuchObject { .. })), "{result:?}");
+    };
+    none(ask(&head, 2, &args));
+    let new = rmp_serde::to_vec(&(0u64,)).unwrap();
+    let lifetime = if object.is_persistent() { Lifetime::Persistent } else { Lifetime::Ephemeral };
+    let type_name = <Tally as SharedType>::NAME;
+    let create = Create { type_name, key: None, lifetime, constructor: 0, args: &new };
+    let mut encoded = Vec::new();
+    codec::encode("a constructor call", &create, &mut encoded).unwrap();
+    ask(&Head { operation: Operation::Create, method: 0, ..head }, 3, &encoded).unwrap();
+    assert_eq!(value(ask(&head, 4, &args)), 0);
+    none(ask(&head, 2, &args));
+    assert_eq!(value(ask(&head, 5, &args)), 1);
 }
 
 #[test]

@@ -500,7 +500,8 @@ impl Cluster {
             Ok(objects) => {
                 let patience = TAKING + Duration::from_millis(objects.len() as u64 / 10_000);
                 let (from, objects) = (self.id, Bytes(objects));
-                let ask = |node: NodeClient, cx| async move { node.take(cx, number, from, luggage, objects).await };
+                let ask =
+                    |node: NodeClient, cx| async move { node.take(cx, number, from, luggage, objects).await };
                 self.peers.ask(to, None, Lane::Bulk, patience, ask).await.and_then(|taken| taken)
             }
             Err(error) => Err(error),

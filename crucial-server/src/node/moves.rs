@@ -288,7 +288,8 @@ mod tests {
         let type_name = format!("{}::Chair", module_path!());
         let lifetime = Lifetime::Ephemeral;
         let args = encode(&());
-        let create = Create { type_name: &type_name, key: Some("chair"), lifetime, constructor: 0, args: &args };
+        let create =
+            Create { type_name: &type_name, key: Some("chair"), lifetime, constructor: 0, args: &args };
         call(&node, Operation::Create, "", &encode(&create));
         let now = Instant::now();
         let mut members = node.members.lock().unwrap();

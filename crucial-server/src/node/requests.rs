@@ -61,7 +61,9 @@ impl Node {
         let remembered = match &slot {
             Ok(Some((_, remembered))) => *remembered,
             Ok(None) => head.operation != Operation::IsPoisoned,
-            Err(_) => false,
+            // Invariant: a write that has failed stays so. Its client makes the object and calls again, under another
+            // number, and this one may arrive a second time after that.
+            Err(_) => true,
         };
         if remembered {
             match client.lock().session.begin(seq, ack, head.object) {
