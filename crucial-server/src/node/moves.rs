@@ -212,15 +212,23 @@ impl Node {
 #[cfg(test)]
 mod tests {
     use crucial_macros::shared;
+    use std::sync::{Mutex, RwLock, RwLockReadGuard};
+
     use crucial_runtime::{
         config::Config,
-        dso::{Create, Head, Operation},
+        dso::{BoxFuture, Create, HEADROOM, Head, Operation},
+        error::Error,
         holder::{Holder, Lost},
+        net::TcpStream,
         object,
+        wire::{Hello, Incoming, Place},
     };
 
     use super::*;
-    use crate::cell::Step;
+    use crate::{
+        cell::Step,
+        node::{ClusterStatus, Link, TypeStatus},
+    };
 
     /// What one process at a time has.
     #[shared]
@@ -234,6 +242,7 @@ mod tests {
             Chair { sitter: None }
         }
 
+        #[when(self.sitter.is_none())]
         pub fn sit(&mut self, sitter: Holder) {
             self.sitter = Some(sitter);
         }
@@ -262,10 +271,14 @@ mod tests {
         node
     }
 
-    fn call(node: &Node, operation: Operation, method: &str, args: &[u8]) -> Vec<u8> {
+    fn head(operation: Operation, method: &str) -> Head {
         let info = object::lookup(&format!("{}::Chair", module_path!())).unwrap();
         let method = info.methods.iter().position(|m| m.name == method).unwrap_or(0) as u16;
-        let head = Head { operation, object: CHAIR, tag: info.tag, method };
+        Head { operation, object: CHAIR, tag: info.tag, method }
+    }
+
+    fn call(node: &Node, operation: Operation, method: &str, args: &[u8]) -> Vec<u8> {
+        let head = head(operation, method);
         let mut out = Vec::new();
         if operation == Operation::Call {
             let origin = || unreachable!("nothing waits");
@@ -338,5 +351,96 @@ mod tests {
         to.unpack(&from.pack(|_| true).unwrap()).unwrap();
         to.expire();
         assert!(is_free(&to));
+    }
+
+    /// A cluster of which no more is there than whether the objects are.
+    struct Gate(RwLock<bool>);
+
+    impl Others for Gate {
+        fn place(&self) -> Place {
+            Place { node: 1, map: Default::default() }
+        }
+        fn enter(&self, _: ObjectId) -> Result<RwLockReadGuard<'_, bool>, Elsewhere> {
+            let open = self.0.read().unwrap();
+            if *open { Ok(open) } else { Err(Elsewhere::default()) }
+        }
+        fn lost(&self, _: ObjectId) -> u64 {
+            0
+        }
+        fn lose(&self, _: &[u8]) {}
+        fn serve(&self, _: &Arc<Client>, _: &Incoming<'_>, _: &[u8], _: &mut Vec<u8>) {
+            unreachable!("no object is persistent")
+        }
+        fn status(&self, _: &mut std::collections::BTreeMap<&str, TypeStatus>) -> ClusterStatus {
+            unreachable!("nobody asks")
+        }
+        fn retire(self: Arc<Self>, _: bool) -> BoxFuture<'static, Result<()>> {
+            unreachable!("the node goes on")
+        }
+        fn serve_peer(self: Arc<Self>, _: TcpStream) -> BoxFuture<'static, ()> {
+            unreachable!("there is no other node")
+        }
+    }
+
+    /// The frames for a client.
+    #[derive(Default)]
+    struct Inbox(Mutex<Vec<u8>>);
+
+    impl Link for Inbox {
+        fn push(&self, frame: &[u8]) {
+            self.0.lock().unwrap().extend_from_slice(frame);
+        }
+        fn flush(&self) {}
+        fn close(&self) {}
+    }
+
+    /// What the node says at once to a frame.
+    fn serve(node: &Node, client: &Arc<Client>, frame: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        node.serve(client, &frame[4..], &mut out).unwrap();
+        out
+    }
+
+    #[test]
+    fn nothing_is_done_to_objects_that_are_on_their_way() {
+        let node = with_sitter();
+        let gate = Arc::new(Gate(RwLock::new(true)));
+        node.join(gate.clone());
+        let inbox = Arc::new(Inbox::default());
+        let hello = Hello {
+            version: wire::VERSION,
+            run: RUN,
+            member: MemberId(12),
+            starts_run: true,
+            node: None,
+            session: SessionId(1),
+            connection: 0,
+            since: 0,
+        };
+        let (client, _) = node.open(&hello, inbox.clone()).unwrap();
+        let head = head(Operation::Call, "sit");
+        let mut buffer = vec![0; HEADROOM];
+        buffer.extend(encode(&(MemberId(12),)));
+        assert_eq!(serve(&node, &client, wire::request_frame(&head, 1, 1, &mut buffer)), [], "it waits");
+
+        *gate.0.write().unwrap() = false;
+        let objects = || {
+            let luggage: Luggage = codec::decode("objects that move", &node.pack(|_| true).unwrap()).unwrap();
+            encode(&luggage.objects)
+        };
+        let packed = objects();
+        // Neither the client nor the end of the sitter's lease changes what was packed.
+        let answer = serve(&node, &client, &wire::withdraw_frame(&head, 1));
+        assert!(wire::parse_answer(&answer[4..]).unwrap().elsewhere().unwrap().is_some());
+        node.expire();
+        assert_eq!((&*inbox.0.lock().unwrap(), objects()), (&vec![], packed));
+
+        // They stay, after all.
+        *gate.0.write().unwrap() = true;
+        assert_eq!(serve(&node, &client, &wire::withdraw_frame(&head, 1)), []);
+        let answer = std::mem::take(&mut *inbox.0.lock().unwrap());
+        assert_eq!(wire::parse_answer(&answer[4..]).unwrap().result(), Err(Error::Withdrawn));
+        node.expire();
+        assert!(is_free(&node));
     }
 }
