@@ -281,7 +281,8 @@ impl Setting {
     fn error(self, reason: &str) -> Error {
         let Setting { key, found: Found { value, source } } = self;
         // Also where a token was put by mistake, or under a wrong name.
-        let is_secret = key != "token_file" && key.contains("token") || value.parse::<Token>().is_ok();
+        let last = value.rsplit('/').next().unwrap_or_default();
+        let is_secret = key != "token_file" && key.contains("token") || last.parse::<Token>().is_ok();
         let value = if is_secret { "(not shown)".to_owned() } else { value };
         Error::Config { key, value, source_name: source, reason: reason.to_owned() }
     }

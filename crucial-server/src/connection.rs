@@ -172,6 +172,7 @@ pub(crate) async fn serve(
         return;
     }
     let met = tokio::select! {
+        biased;
         met = meet(&reception, stream) => met,
         _ = &mut turn => Err((None, Error::Refused { reason: "too many others wanted to greet meanwhile".to_owned() })),
     };
@@ -181,6 +182,7 @@ pub(crate) async fn serve(
             reception.refusals.note(&peer, &error);
             if let Some((stream, words)) = told {
                 tokio::select! {
+                    biased;
                     () = dismiss(stream, &words) => {}
                     _ = turn => {}
                 }

@@ -91,7 +91,7 @@ impl FromStr for Token {
 /// # Errors
 /// Says why not, and what to do.
 pub fn load(path: &Path) -> Result<Token, String> {
-    if path.to_str().is_some_and(|text| text.parse::<Token>().is_ok()) {
+    if path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.parse::<Token>().is_ok()) {
         return Err(
             "this is a token, and not the path of a file that holds one: set CRUCIAL_TOKEN to it".to_owned()
         );

@@ -351,6 +351,10 @@ fn wrong_tokens_and_files_are_explained_and_not_shown() {
     fs::write(folder.file("crucial.toml"), format!("token = \"{token}\"\n")).unwrap();
     let shared = Command::new(app!()).current_dir(&folder.0).output().unwrap();
     fails_with(&shared, &["`token`", "(not shown)", "crucial.toml", "token_file"]);
+    fs::write(folder.file("crucial.toml"), format!("token_file = \"{token}\"\n")).unwrap();
+    let mistaken = Command::new(app!()).current_dir(&folder.0).output().unwrap();
+    fails_with(&mistaken, &["`token_file`", "(not shown)", "crucial.toml", "this is a token"]);
+    assert!(!String::from_utf8_lossy(&mistaken.stderr).contains(&token));
     // Not on a command line, where every user of the machine sees it.
     fails_with(&app(&["crucial", "serve", "--token", &token], &[]), &["unexpected argument '--token'"]);
 }
