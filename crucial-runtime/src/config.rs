@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     error::{Error, Result},
     function::Options,
+    security::{self, Token},
 };
 
 /// Where cloud threads run.
@@ -54,6 +55,11 @@ pub struct Config {
     pub backend: BackendKind,
     /// `servers`: the addresses of the DSO servers, `host:port`, separated by commas. Empty: a node in this process.
     pub servers: Vec<String>,
+    /// `token`: the cluster token itself; `token_file`: the path of a file that holds it, which nobody but its owner may be
+    /// able to read, relative to where the setting is. If both are set, `token` counts, which is read from the environment
+    /// only. With a token, all connections are secured, and only those who have it take part; see [`crate::security`].
+    /// Default: none.
+    pub token: Option<Token>,
     /// `concurrency`: how many cloud threads run at once; more wait. Default: as many as are spawned in `threads`,
     /// 1,000 in `processes` and `lambda`, and in `hybrid` 1,000 of those that overflow.
     pub concurrency: Option<usize>,
@@ -102,6 +108,7 @@ impl Default for Config {
         Config {
             backend: BackendKind::default(),
             servers: Vec::new(),
+            token: None,
             concurrency: None,
             hybrid_threads: None,
             hybrid_overflow: BackendKind::Processes,
@@ -170,6 +177,12 @@ impl Config {
             if let Some(s) = setting("servers") {
                 config.servers = s.parse(servers)?;
             }
+            let file = setting("token_file");
+            if let Some(s) = setting("token") {
+                config.token = Some(s.parse(str::parse)?);
+            } else if let Some(s) = file {
+                config.token = Some(s.parse(|path| security::load(Path::new(path)))?);
+            }
             if let Some(s) = setting("concurrency") {
                 config.concurrency = Some(s.parse(at_least_one)?);
             }
@@ -232,7 +245,7 @@ impl Config {
     }
 }
 
-const KEYS: [&str; 19] = [
+const KEYS: [&str; 21] = [
     "backend",
     "concurrency",
     "connect_timeout",
@@ -252,6 +265,8 @@ const KEYS: [&str; 19] = [
     "servers",
     "spin",
     "timeout",
+    "token",
+    "token_file",
 ];
 
 /// Variables that are no settings: they belong to the roles of a process.
@@ -264,12 +279,12 @@ struct Setting {
 
 impl Setting {
     fn error(self, reason: &str) -> Error {
-        Error::Config {
-            key: self.key,
-            value: self.found.value,
-            source_name: self.found.source,
-            reason: reason.to_owned(),
-        }
+        let Setting { key, found: Found { value, source } } = self;
+        // Also where a token was put by mistake, or under a wrong name.
+        let last = value.rsplit('/').next().unwrap_or_default();
+        let is_secret = key != "token_file" && key.contains("token") || last.parse::<Token>().is_ok();
+        let value = if is_secret { "(not shown)".to_owned() } else { value };
+        Error::Config { key, value, source_name: source, reason: reason.to_owned() }
     }
 
     fn parse<T>(self, parse: fn(&str) -> Result<T, String>) -> Result<T> {
@@ -295,6 +310,15 @@ fn read_file(path: &Path, found: &mut BTreeMap<String, Found>) -> Result<()> {
                 .collect::<Vec<_>>()
                 .join(","),
             other => other.to_string(),
+        };
+        let value = match key.as_str() {
+            "token" => {
+                let reason = "a program's settings are shared, and the token is secret: set `token_file` here, or \
+                              CRUCIAL_TOKEN in the environment";
+                return Err(Setting { key, found: Found { value, source } }.error(reason));
+            }
+            "token_file" => path.with_file_name(value).display().to_string(),
+            _ => value,
         };
         found.insert(key, Found { value, source: source.clone() });
     }

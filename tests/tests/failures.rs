@@ -366,6 +366,23 @@ fn random_bytes_harm_nobody() {
     eventually("the sockets are closed", || tests::process::usage(server.pid()).files <= before.files + 4);
 }
 
+/// More than sockets take at once, in both directions: neither end waits for the other to read first.
+#[::core::prelude::v1::test]
+fn large_calls_and_answers_cross() {
+    const SIZE: usize = 9 << 20;
+    let server = LocalServer::start(&Config::default());
+    let _run = OwnRun::on(&server.address);
+    let tally = Tally::new(0);
+    let (given, measured) = in_time("calls and answers cross", move || {
+        crucial::run::block_on(async {
+            let gives = futures::future::join_all((0..4).map(|_| tally.remote().give(SIZE)));
+            futures::join!(gives, tally.remote().measure_written(&vec![7; SIZE]))
+        })
+    });
+    assert!(given.into_iter().all(|bytes| bytes.is_ok_and(|bytes| bytes.len() == SIZE)));
+    assert_eq!(measured, Ok(SIZE));
+}
+
 #[::core::prelude::v1::test]
 fn what_is_too_large_is_refused_at_both_ends() {
     let mut config = Config::default();

@@ -2,16 +2,14 @@
 
 use std::{
     cell::RefCell,
-    io::{self, ErrorKind, Write},
-    net::TcpStream,
+    io::{self, ErrorKind, Read},
     sync::{Arc, Weak, atomic::Ordering},
     time::{Duration, Instant},
 };
 
-use rustix::net::{RecvFlags, recv};
-
 use super::{
     Link, Spin,
+    channel::Channel,
     patience::Patience,
     routes::{ALONE, NodeId},
 };
@@ -35,7 +33,7 @@ pub(super) struct Lane {
 
 /// A connection to a node.
 struct Connection {
-    stream: TcpStream,
+    channel: Channel,
     /// The start of the node that it leads to.
     node: u128,
     input: Vec<u8>,
@@ -129,16 +127,16 @@ impl Lane {
 
     /// Connects to a node; says which it is, and what it said.
     fn dial(&mut self, link: &Link, node: NodeId) -> Result<(NodeId, Welcome)> {
-        let (stream, welcome) =
+        let (channel, welcome) =
             if node == ALONE { link.dial(self.session)? } else { link.dial_node(node, self.session)? };
         let node = welcome.cluster.as_ref().map_or(ALONE, |place| place.node);
         let pause = welcome.cluster.is_some().then_some(LOOK);
-        stream.set_read_timeout(pause).map_err(|e| Error::io("setting up a connection", &e))?;
+        channel.set_read_timeout(pause).map_err(|e| Error::io("setting up a connection", &e))?;
         self.connections.retain(|(other, _)| *other != node);
         self.connections.push((
             node,
             Connection {
-                stream,
+                channel,
                 node: welcome.node,
                 input: vec![0; INPUT],
                 filled: 0,
@@ -267,11 +265,11 @@ impl Connection {
         let version = link.news.load(Ordering::Relaxed);
         if version != self.told {
             if let Some(news) = link.news() {
-                self.stream.write_all(&news)?;
+                self.channel.write_all(&news)?;
             }
             self.told = version;
         }
-        self.stream.write_all(frame)?;
+        self.channel.write_all(frame)?;
         let mut withdrawn = false;
         loop {
             while let Some(end) =
@@ -306,7 +304,7 @@ impl Connection {
                     if deadline.is_some_and(|deadline| !withdrawn && deadline <= Instant::now()) {
                         // The answer may be on its way: the server says which of both it is.
                         withdrawn = true;
-                        self.stream.write_all(&wire::withdraw_frame(head, seq))?;
+                        self.channel.write_all(&wire::withdraw_frame(head, seq))?;
                     } else if !goes_on() {
                         return Ok(Attempt::Moved);
                     }
@@ -331,13 +329,13 @@ impl Connection {
         let room = &mut self.input[self.filled..];
         if let Some(end) = self.spin.begin() {
             loop {
-                match recv(&self.stream, &mut *room, RecvFlags::DONTWAIT) {
-                    Ok((read, _)) => {
+                match self.channel.try_receive(room) {
+                    Ok(read) => {
                         self.spin.found();
                         return Ok(read);
                     }
-                    Err(rustix::io::Errno::AGAIN) => {}
-                    Err(error) => return Err(error.into()),
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                    Err(error) => return Err(error),
                 }
                 if Instant::now() > end {
                     self.spin.missed();
@@ -352,18 +350,11 @@ impl Connection {
         // A wait that is shorter than what is set anyway has to be set.
         let sets = timeout.is_some_and(|timeout| self.pause.is_none_or(|pause| timeout < pause));
         if sets {
-            self.stream.set_read_timeout(timeout)?;
+            self.channel.set_read_timeout(timeout)?;
         }
-        let result = loop {
-            match recv(&self.stream, &mut *room, RecvFlags::empty()) {
-                Ok((read, _)) => break Ok(read),
-                Err(rustix::io::Errno::INTR) => {}
-                Err(rustix::io::Errno::AGAIN) => break Err(ErrorKind::TimedOut.into()),
-                Err(error) => break Err(error.into()),
-            }
-        };
+        let result = self.channel.read(room);
         if sets {
-            self.stream.set_read_timeout(self.pause)?;
+            self.channel.set_read_timeout(self.pause)?;
         }
         result
     }

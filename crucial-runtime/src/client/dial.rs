@@ -11,17 +11,17 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{Dial, Link, NODE, answer_length, routes::NodeId};
+use super::{Dial, Link, NODE, answer_length, at, routes::NodeId};
 use crate::{
     error::{Error, Result},
     id::SessionId,
-    net::{self, TcpStream},
+    net::Stream,
     wire::Welcome,
 };
 
 impl Link {
     /// Connects and greets; tries again while no server is reachable. As [`dial`](Link::dial).
-    pub(super) async fn reach(&self, session: SessionId) -> Result<(TcpStream, Welcome)> {
+    pub(super) async fn reach(&self, session: SessionId) -> Result<(Stream, Welcome)> {
         let start = Instant::now();
         let mut pause = Duration::from_millis(5);
         loop {
@@ -39,20 +39,20 @@ impl Link {
         }
     }
 
-    async fn reach_once(&self, session: SessionId) -> Result<(TcpStream, Welcome), Dial> {
+    async fn reach_once(&self, session: SessionId) -> Result<(Stream, Welcome), Dial> {
         let mut tried = Vec::new();
         for server in &self.servers {
             match self.meet(server, session, self.config.connect_timeout).await {
                 Ok((stream, Ok(welcome))) => return Ok((stream, welcome)),
-                Ok((_, Err(refusal))) => return Err(Dial::Refused(refusal)),
-                Err(error) => tried.push(format!("{server}: {error}")),
+                Ok((_, Err(refusal))) => return Err(Dial::Refused(at(server, refusal))),
+                Err(error) => self.not_connected(server, &error, &mut tried)?,
             }
         }
         Err(Dial::Unreachable(tried))
     }
 
     /// Connects to a node of the cluster, if it can be reached at once. As [`dial_node`](Link::dial_node).
-    pub(super) async fn reach_node(&self, node: NodeId, session: SessionId) -> Result<(TcpStream, Welcome)> {
+    pub(super) async fn reach_node(&self, node: NodeId, session: SessionId) -> Result<(Stream, Welcome)> {
         let patience = self.config.connect_timeout.min(NODE);
         let failed =
             |reason: String| Error::Unreachable { tried: format!("node {node}: {reason}"), after: patience };
@@ -67,11 +67,11 @@ impl Link {
         server: &str,
         session: SessionId,
         patience: Duration,
-    ) -> io::Result<(TcpStream, Result<Welcome>)> {
-        let mut stream = within(patience, TcpStream::connect(server)).await?;
-        net::prepare(&stream)?;
+    ) -> io::Result<(Stream, Result<Welcome>)> {
+        let mut stream = within(patience, Stream::connect(server, &self.security)).await?;
         let greet = async {
             stream.write_all(&self.greeting(session)).await?;
+            stream.flush().await?;
             let mut length = [0; 4];
             stream.read_exact(&mut length).await?;
             let mut answer = vec![0; answer_length(length)?];

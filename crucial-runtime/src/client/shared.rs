@@ -14,7 +14,7 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     sync::Notify,
 };
 
@@ -27,7 +27,7 @@ use crate::{
     dso::{BoxFuture, CallName, Head, OwnedRequest},
     error::{Error, Result},
     id::{self, SessionId},
-    net::TcpStream,
+    net::Stream,
     run,
     wire::{self, Elsewhere},
 };
@@ -468,7 +468,18 @@ async fn drive(calls: Arc<Inner>, node: NodeId) {
                 continue;
             }
         };
-        match converse(stream, &calls, node, &work).await {
+        let ended = match stream {
+            Stream::Plain(stream) => {
+                let (reader, writer) = stream.into_split();
+                converse(reader, writer, &calls, node, &work).await
+            }
+            #[cfg(feature = "tls")]
+            Stream::Tls(stream) => {
+                let (reader, writer) = tokio::io::split(stream);
+                converse(reader, writer, &calls, node, &work).await
+            }
+        };
+        match ended {
             Ok(()) => return,
             Err(error) => tracing::debug!(%error, "the shared connection broke; connecting again"),
         }
@@ -479,8 +490,13 @@ async fn drive(calls: Arc<Inner>, node: NodeId) {
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Writes and reads until the connection breaks (an error) or nobody needs it any more.
-async fn converse(stream: TcpStream, calls: &Arc<Inner>, node: NodeId, work: &Notify) -> io::Result<()> {
-    let (mut reader, mut writer) = stream.into_split();
+async fn converse(
+    mut reader: impl AsyncRead + Unpin,
+    mut writer: impl AsyncWrite + Unpin,
+    calls: &Arc<Inner>,
+    node: NodeId,
+    work: &Notify,
+) -> io::Result<()> {
     let again = calls.calls.lock().unwrap().unanswered(node);
     let mut told = 0;
     let mut news = || {
@@ -488,24 +504,28 @@ async fn converse(stream: TcpStream, calls: &Arc<Inner>, node: NodeId, work: &No
         let changed = std::mem::replace(&mut told, version) != version;
         changed.then(|| calls.link.news()).flatten()
     };
-    if let Some(news) = news() {
-        writer.write_all(&news).await?;
-    }
-    writer.write_all(&again).await?;
-    drop(again);
+    // Invariant: answers are read while calls are written, those of the last connection, too. A server that has answers to
+    // write reads nothing until they are taken.
     let write = async {
-        let mut frames = Vec::new();
+        if let Some(news) = news() {
+            writer.write_all(&news).await?;
+            writer.flush().await?;
+        }
+        let mut frames = again;
         loop {
-            std::mem::swap(calls.calls.lock().unwrap().output(node), &mut frames);
             if !frames.is_empty() {
                 if let Some(news) = news() {
                     writer.write_all(&news).await?;
                 }
                 writer.write_all(&frames).await?;
+                writer.flush().await?;
                 frames.clear();
-            } else if calls.is_over() {
-                return io::Result::Ok(());
-            } else {
+            }
+            std::mem::swap(calls.calls.lock().unwrap().output(node), &mut frames);
+            if frames.is_empty() {
+                if calls.is_over() {
+                    return io::Result::Ok(());
+                }
                 work.notified().await;
             }
         }

@@ -43,7 +43,8 @@ use crucial_runtime::{
     dso::BoxFuture,
     error::{Error, Result},
     id::ObjectId,
-    net::TcpStream,
+    net::Stream,
+    security::Security,
     wire::{self, Elsewhere, Incoming, Place},
 };
 use openraft::storage::RaftLogStorage;
@@ -79,6 +80,8 @@ const NAMED: usize = 20;
 /// What can be chosen when a node starts.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// The address (`host:port`) at which clients and other nodes reach this one; none for the one at which it listens.
+    pub advertise: Option<String>,
     /// Nodes of the cluster to join; none to begin a cluster.
     pub join: Vec<String>,
     /// Where logs and snapshots are kept; none to keep them in memory.
@@ -199,11 +202,13 @@ impl Cluster {
         durable: bool,
     ) -> Result<(Arc<Self>, JoinHandle<()>)> {
         let node = listener.node().clone();
-        let address = listener.address().map_err(|e| Error::io("asking for the address", &e))?.to_string();
+        let own = listener.address().map_err(|e| Error::io("asking for the address", &e))?;
+        let address = options.advertise.clone().unwrap_or_else(|| own.to_string());
+        let security = listener.security().clone();
         node.await_cluster();
         // Other nodes have to reach this one before it is part of the cluster.
         let serving = tokio::spawn(listener.serve());
-        match Self::enter_cluster(node, address, options, store, durable).await {
+        match Self::enter_cluster(node, address, security, options, store, durable).await {
             Ok(cluster) => Ok((cluster, serving)),
             Err(error) => {
                 serving.abort();
@@ -215,6 +220,7 @@ impl Cluster {
     async fn enter_cluster(
         node: Arc<Node>,
         address: String,
+        security: Security,
         options: Options,
         store: Store,
         durable: bool,
@@ -222,7 +228,7 @@ impl Cluster {
         let stored = |e: std::io::Error| Error::io("reading the data directory", &e);
         let remembered: Option<Remembered> = store.get("node").map_err(stored)?.flatten();
         let forgotten = Mutex::new(store.get(FORGOTTEN).map_err(stored)?.unwrap_or_default());
-        let peers = Peers::new();
+        let peers = Peers::new(security);
         let (remembered, begins, joined) = match remembered {
             Some(remembered) => (remembered, None, false),
             None if options.join.is_empty() => {
@@ -586,7 +592,7 @@ impl Others for Cluster {
         Box::pin(async move { Cluster::retire(&self, leave).await })
     }
 
-    fn serve_peer(self: Arc<Self>, stream: TcpStream) -> BoxFuture<'static, ()> {
+    fn serve_peer(self: Arc<Self>, stream: Stream) -> BoxFuture<'static, ()> {
         Box::pin(peers::serve(self, stream))
     }
 
