@@ -202,12 +202,14 @@ fn a_parked_call_that_was_given_up_takes_nothing() {
                 let wait = |call: crucial::Call<u64>| {
                     if blocking { call.wait() } else { crucial::run::block_on(call) }
                 };
-                let error = wait(tally.remote().take(1)).unwrap_err();
+                let in_doubt = wait(tally.remote().take(1)).unwrap_err();
+                // This one was never sent.
+                let certain = wait(tally.remote().add(1)).unwrap_err();
                 given_up.send(()).unwrap();
                 is_up.recv().unwrap();
                 // The client is back before the old session's lease is over; its call goes with that all the same.
                 wait(tally.remote().get()).unwrap();
-                error
+                (in_doubt, certain)
             }
         });
         eventually("it is parked", || parked(&server.status()) == 1);
@@ -215,8 +217,13 @@ fn a_parked_call_that_was_given_up_takes_nothing() {
         has_given_up.recv_timeout(tests::PATIENCE).unwrap();
         proxy.go_up();
         up.send(()).unwrap();
-        let error = call.within("it gives up, and comes back");
-        assert!(matches!(error, Error::Unreachable { .. }), "{error}");
+        let (in_doubt, certain) = call.within("it gives up, and comes back");
+        assert!(matches!(in_doubt, Error::OutcomeUnknown { .. }), "{in_doubt}");
+        assert_says(
+            &in_doubt,
+            &["take of", "may or may not have been applied", "no server reachable within 300ms"],
+        );
+        assert!(matches!(certain, Error::Unreachable { .. }), "{certain}");
         eventually("the parked call is taken back", || parked(&server.status()) == 0);
         // On the shared connection: this thread's own has lost its session in the cut.
         assert_eq!(crucial::run::block_on(tally.remote().add(1)), Ok(0));

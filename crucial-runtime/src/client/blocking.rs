@@ -14,7 +14,7 @@ use super::{
     routes::{ALONE, NodeId},
 };
 use crate::{
-    dso::{CallName, Head, Request},
+    dso::{Head, Request},
     error::{Error, Result},
     id::{self, SessionId},
     wire::{self, Elsewhere, Welcome},
@@ -164,6 +164,11 @@ impl Lane {
         let frame = wire::request_frame(&head, self.seq, self.seq, buffer);
         // The start of the node to which the call was sent last.
         let mut sent_to = None;
+        // Whether it may have been applied, although there is no answer.
+        let mut in_doubt = false;
+        let fails = |error: Error, in_doubt: bool| {
+            if in_doubt && !repeatable { error.in_doubt(name.to_string()) } else { error }
+        };
         let mut patience = Patience::new(link.config.connect_timeout);
         loop {
             let node = at.unwrap_or_else(|| link.routes.node(&head));
@@ -172,7 +177,7 @@ impl Lane {
                 None => match self.dial(link, node) {
                     Ok((reached, welcome)) => {
                         if !self.may_send(&head, repeatable, sent_to, &welcome) {
-                            return Err(Error::OutcomeUnknown { what: name.to_string() });
+                            return Err(Error::session_is_over(name.to_string()));
                         }
                         if reached != node && at.is_none() {
                             continue;
@@ -184,13 +189,13 @@ impl Lane {
                         link.routes.another(&head, node);
                         if at.is_some() || !patience.wait() {
                             self.lost = true;
-                            return Err(unreachable(error, sent_to.is_some() && !repeatable, name));
+                            return Err(fails(error, in_doubt));
                         }
                         continue;
                     }
                     Err(error) => {
                         self.lost = true;
-                        return Err(error);
+                        return Err(fails(error, in_doubt));
                     }
                 },
             };
@@ -213,8 +218,9 @@ impl Lane {
                     connection.consume(end);
                     return result;
                 }
-                Ok(Attempt::Moved) => {}
+                Ok(Attempt::Moved) => in_doubt = true,
                 Ok(Attempt::Elsewhere(elsewhere)) => {
+                    in_doubt |= elsewhere.begun;
                     link.routes.elsewhere(&head, node, &elsewhere);
                     let moved = link.routes.node(&head) != node;
                     let at_once = moved && patience.is_fresh();
@@ -222,12 +228,13 @@ impl Lane {
                         self.lost = true;
                         let after = link.config.connect_timeout;
                         let tried = "the nodes of the cluster: none of them serves the object".to_owned();
-                        return Err(Error::Unreachable { tried, after });
+                        return Err(fails(Error::Unreachable { tried, after }, in_doubt));
                     }
                 }
                 Err(error) => {
                     tracing::debug!(%error, "the connection broke; connecting again");
                     self.connections.swap_remove(place);
+                    in_doubt = true;
                 }
             }
         }
@@ -245,10 +252,6 @@ impl Lane {
             || persists
             || sent_to.is_none_or(|start| welcome.cluster.is_some() && start != welcome.node)
     }
-}
-
-fn unreachable(error: Error, in_doubt: bool, name: CallName<'_>) -> Error {
-    if in_doubt { Error::OutcomeUnknown { what: name.to_string() } } else { error }
 }
 
 impl Connection {

@@ -1,17 +1,13 @@
 //! Connecting without blocking, for async calls and for presence.
 
-use std::{
-    future::Future,
-    io,
-    time::{Duration, Instant},
-};
+use std::{future::Future, io, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     time::{sleep, timeout},
 };
 
-use super::{Dial, Link, NODE, answer_length, at, routes::NodeId};
+use super::{Dial, Link, NODE, answer_length, at, patience::Patience, routes::NodeId};
 use crate::{
     error::{Error, Result},
     id::SessionId,
@@ -22,20 +18,18 @@ use crate::{
 impl Link {
     /// Connects and greets; tries again while no server is reachable. As [`dial`](Link::dial).
     pub(super) async fn reach(&self, session: SessionId) -> Result<(Stream, Welcome)> {
-        let start = Instant::now();
-        let mut pause = Duration::from_millis(5);
+        let after = self.config.connect_timeout;
+        let mut patience = Patience::from_now(after);
         loop {
             let tried = match self.reach_once(session).await {
                 Ok(connected) => return Ok(connected),
                 Err(Dial::Refused(error)) => return Err(error),
                 Err(Dial::Unreachable(tried)) => tried,
             };
-            let after = self.config.connect_timeout;
-            if start.elapsed() + pause > after {
+            let Some(pause) = patience.pause() else {
                 return Err(Error::Unreachable { tried: tried.join("; "), after });
-            }
+            };
             sleep(pause).await;
-            pause = (pause * 2).min(Duration::from_millis(500));
         }
     }
 

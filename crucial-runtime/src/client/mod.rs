@@ -21,10 +21,11 @@ use std::{
         Arc, Mutex, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use channel::Channel;
+use patience::Patience;
 use routes::{NodeId, Routes};
 pub use spin::Spin;
 
@@ -166,20 +167,17 @@ impl Link {
 
     /// Connects and greets; tries again while no server is reachable.
     fn dial(&self, session: SessionId) -> Result<(Channel, Welcome)> {
-        let start = Instant::now();
-        let mut pause = Duration::from_millis(5);
+        let after = self.config.connect_timeout;
+        let mut patience = Patience::from_now(after);
         loop {
             let tried = match self.dial_once(session) {
                 Ok(connected) => return Ok(connected),
                 Err(Dial::Refused(error)) => return Err(error),
                 Err(Dial::Unreachable(tried)) => tried,
             };
-            let after = self.config.connect_timeout;
-            if start.elapsed() + pause > after {
+            if !patience.wait() {
                 return Err(Error::Unreachable { tried: tried.join("; "), after });
             }
-            std::thread::sleep(pause);
-            pause = (pause * 2).min(Duration::from_millis(500));
         }
     }
 

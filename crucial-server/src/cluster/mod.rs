@@ -448,7 +448,7 @@ impl Cluster {
 
     fn elsewhere(&self, partition: usize) -> Elsewhere {
         let leader = self.partition(partition).and_then(|p| p.group.leader());
-        Elsewhere { map: self.placement.get().map(), leader }
+        Elsewhere { map: self.placement.get().map(), leader, begun: false }
     }
 
     fn partition_of(&self, object: ObjectId) -> usize {

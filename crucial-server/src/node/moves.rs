@@ -39,7 +39,7 @@ impl Client {
     /// The call will be answered by another node: its client sends it there.
     pub(crate) fn send_elsewhere(&self, seq: u64, elsewhere: &Elsewhere) {
         let mut frame = Vec::new();
-        wire::elsewhere_answer(&mut frame, seq, elsewhere);
+        wire::elsewhere_answer(&mut frame, seq, &Elsewhere { begun: true, ..elsewhere.clone() });
         let mut state = self.lock();
         state.session.forget(seq);
         let link = state.link.clone();

@@ -31,7 +31,7 @@ impl Node {
         }
         if head.operation == Operation::Map {
             let map = self.cluster.get().map(|cluster| cluster.place().map).unwrap_or_default();
-            wire::elsewhere_answer(out, seq, &Elsewhere { map, leader: None });
+            wire::elsewhere_answer(out, seq, &Elsewhere { map, ..Elsewhere::default() });
             return Ok(());
         }
         let mut gate = None;
