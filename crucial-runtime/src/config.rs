@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     error::{Error, Result},
     function::Options,
+    security::{self, Token},
 };
 
 /// Where cloud threads run.
@@ -60,6 +61,11 @@ pub struct Config {
     pub backend: BackendKind,
     /// `servers`: the addresses of the DSO servers, `host:port`, separated by commas. Empty: a node in this process.
     pub servers: Vec<String>,
+    /// `token`: the cluster token itself; `token_file`: the path of a file that holds it, which nobody but its owner may be
+    /// able to read, relative to where the setting is. If both are set, `token` counts, which is read from the environment
+    /// only. With a token, all connections are secured, and only those who have it take part; see [`crate::security`].
+    /// Default: none.
+    pub token: Option<Token>,
     /// `concurrency`: how many cloud threads run at once; more wait. Default: as many as are spawned in `threads`,
     /// 1,000 in `processes` and `lambda`, and in `hybrid` 1,000 of those that overflow.
     pub concurrency: Option<usize>,
@@ -99,10 +105,6 @@ pub struct Config {
     pub memory: u64,
     /// `idle`: how long a function process without work is kept. Default: 60 s.
     pub idle: Duration,
-    /// `token`: the token of a cluster: 64 hexadecimal digits. No default.
-    pub token: Option<String>,
-    /// `token_file`: a file with the token. No default.
-    pub token_file: Option<PathBuf>,
     /// The arguments with which this program starts its function processes. Not a setting: tests need it.
     #[doc(hidden)]
     pub launch: Vec<String>,
@@ -115,6 +117,7 @@ impl Default for Config {
         Config {
             backend: BackendKind::default(),
             servers: Vec::new(),
+            token: None,
             concurrency: None,
             deployment: None,
             hybrid_threads: None,
@@ -129,8 +132,6 @@ impl Default for Config {
             timeout: None,
             memory: 1769,
             idle: Duration::from_secs(60),
-            token: None,
-            token_file: None,
             launch: Vec::new(),
             limits: Limits::default(),
         }
@@ -194,6 +195,12 @@ impl Config {
             if let Some(s) = setting("servers") {
                 config.servers = s.parse(servers)?;
             }
+            let file = setting("token_file");
+            if let Some(s) = setting("token") {
+                config.token = Some(s.parse(str::parse)?);
+            } else if let Some(s) = file {
+                config.token = Some(s.parse(|path| security::load(Path::new(path)))?);
+            }
             if let Some(s) = setting("concurrency") {
                 config.concurrency = Some(s.parse(at_least_one)?);
             }
@@ -235,12 +242,6 @@ impl Config {
             }
             if let Some(s) = setting("idle") {
                 config.idle = s.parse(duration)?;
-            }
-            if let Some(s) = setting("token") {
-                config.token = Some(s.found.value);
-            }
-            if let Some(s) = setting("token_file") {
-                config.token_file = Some(s.found.value.into());
             }
             let limits = &mut config.limits;
             for (key, limit) in [
@@ -300,12 +301,12 @@ struct Setting {
 
 impl Setting {
     fn error(self, reason: &str) -> Error {
-        Error::Config {
-            key: self.key,
-            value: self.found.value,
-            source_name: self.found.source,
-            reason: reason.to_owned(),
-        }
+        let Setting { key, found: Found { value, source } } = self;
+        // Also where a token was put by mistake, or under a wrong name.
+        let last = value.rsplit('/').next().unwrap_or_default();
+        let is_secret = key != "token_file" && key.contains("token") || last.parse::<Token>().is_ok();
+        let value = if is_secret { "(not shown)".to_owned() } else { value };
+        Error::Config { key, value, source_name: source, reason: reason.to_owned() }
     }
 
     fn parse<T>(self, parse: fn(&str) -> Result<T, String>) -> Result<T> {
@@ -359,6 +360,15 @@ fn read_file(path: &Path, found: &mut BTreeMap<String, Found>) -> Result<()> {
                 .collect::<Vec<_>>()
                 .join(","),
             other => other.to_string(),
+        };
+        let value = match key.as_str() {
+            "token" => {
+                let reason = "a program's settings are shared, and the token is secret: set `token_file` here, or \
+                              CRUCIAL_TOKEN in the environment";
+                return Err(Setting { key, found: Found { value, source } }.error(reason));
+            }
+            "token_file" => path.with_file_name(value).display().to_string(),
+            _ => value,
         };
         found.insert(key, Found { value, source: source.clone() });
     }
@@ -457,6 +467,8 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::{fs::Permissions, os::unix::fs::PermissionsExt};
+
     use super::*;
 
     fn from_env(variables: &[(&str, &str)]) -> Result<Config> {
@@ -533,6 +545,22 @@ mod tests {
         assert_eq!(config.servers, ["10.0.0.3:1"]);
         // The variable says which one, too.
         assert_eq!(gather(&[("CRUCIAL_DEPLOYMENT", "test")]).unwrap().retries, 5);
+
+        // A token is treated as in `crucial.toml`: it is in a file beside it, which nobody else can use.
+        let token = Token::generate();
+        let in_file = root.join(".crucial/prod.toml");
+        std::fs::write(&in_file, "token_file = \"prod.token\"\n").unwrap();
+        token.store(&root.join(".crucial/prod.token")).unwrap();
+        assert_eq!(gather(&[]).unwrap().token.as_ref(), Some(&token));
+        let other = Token::generate();
+        assert_eq!(gather(&[("CRUCIAL_TOKEN", &other.reveal())]).unwrap().token, Some(other));
+        let open = Permissions::from_mode(0o640);
+        std::fs::set_permissions(root.join(".crucial/prod.token"), open).unwrap();
+        let open = gather(&[]).unwrap_err().to_string();
+        assert!(open.contains("prod.toml") && open.contains("chmod 600"), "{open}");
+        std::fs::write(&in_file, format!("token = \"{}\"\n", token.reveal())).unwrap();
+        let shared = gather(&[]).unwrap_err().to_string();
+        assert!(shared.contains("set `token_file` here") && !shared.contains(&token.reveal()), "{shared}");
         std::fs::remove_dir_all(root).unwrap();
     }
 

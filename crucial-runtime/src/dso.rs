@@ -116,7 +116,7 @@ impl CallName<'_> {
         match error {
             Error::NoSuchObject { .. } => Error::NoSuchObject { object: object() },
             Error::StateLost { reason, .. } => Error::StateLost { object: object(), reason },
-            Error::OutcomeUnknown { .. } => Error::OutcomeUnknown { what: self.to_string() },
+            Error::OutcomeUnknown { reason, .. } => Error::OutcomeUnknown { what: self.to_string(), reason },
             error => error,
         }
     }

@@ -142,7 +142,7 @@ pub enum Error {
     #[doc(hidden)]
     #[error("the call was withdrawn")]
     Withdrawn,
-    /// No server could be reached.
+    /// No server could be reached. If it is a write that fails so, it was certainly not applied.
     #[error(
         "no server reachable within {after:?}: {tried}. Is it running (`app crucial serve`), and does CRUCIAL_SERVERS name it?"
     )]
@@ -152,14 +152,14 @@ pub enum Error {
         /// How long it was tried.
         after: Duration,
     },
-    /// The connection broke and the server no longer knows this client's session, so it can't tell whether
-    /// the call was applied.
-    #[error(
-        "{what} may or may not have been applied: the connection was lost for longer than the session's lease"
-    )]
+    /// The call was sent, and nobody can tell whether it was applied: the connection broke, and no server was reachable
+    /// after that, or the server no longer knew this client's session.
+    #[error("{what} may or may not have been applied: {reason}")]
     OutcomeUnknown {
         /// The call.
         what: String,
+        /// Why nobody can tell.
+        reason: String,
     },
     /// Something is larger than a limit.
     #[error("{what} has {size} bytes, more than the limit of {limit}; split it, or raise `{setting}`")]
@@ -269,6 +269,21 @@ pub enum Error {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
+    /// A session that a server doesn't know any more.
+    pub(crate) fn session_is_over(what: String) -> Self {
+        let reason = "the connection was lost for longer than the session's lease".to_owned();
+        Error::OutcomeUnknown { what, reason }
+    }
+
+    /// What this failure means for a call that may have been applied: if it says no more than that nobody was reachable,
+    /// nobody can tell.
+    pub(crate) fn in_doubt(self, what: String) -> Self {
+        match self {
+            Error::Unreachable { .. } => Error::OutcomeUnknown { what, reason: self.to_string() },
+            error => error,
+        }
+    }
+
     /// An operating-system failure while doing `what`.
     pub fn io(what: impl Into<String>, error: &std::io::Error) -> Self {
         Error::Io { what: what.into(), reason: error.to_string() }

@@ -9,7 +9,8 @@
 //! - [`thread`]: which thread this is; [`transit`]: what arguments on their way hold,
 //! - [`backend`]: where cloud threads run; [`lambda`] is the local Lambda service of the process back end,
 //! - [`holder`]: who holds a lock and the like, and what is done when that process is lost,
-//! - [`wire`] and [`client`]: the data plane's protocol and its client side; [`net`]: the sockets of async code,
+//! - [`wire`] and [`client`]: the data plane's protocol and its client side; [`net`]: the connections of async
+//!   code; [`security`]: who may take part,
 //! - [`run`]: one execution of a program, which ties these together,
 //! - [`config`]: every setting, with its default and its source.
 
@@ -38,6 +39,7 @@ pub mod ordered;
 pub mod reference;
 mod registry;
 pub mod run;
+pub mod security;
 pub mod shared_fn;
 pub mod support;
 pub mod task;
@@ -46,6 +48,6 @@ pub mod thread;
 pub mod transit;
 pub mod wire;
 
-#[cfg(feature = "processes")]
+// For shared types of these crates' own.
 #[doc(hidden)]
 pub use support as __private;

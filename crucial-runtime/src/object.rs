@@ -1,6 +1,6 @@
 //! Shared types as the server sees them: the object trait and the registry.
 
-use std::{collections::HashMap, fmt, marker::PhantomData};
+use std::{collections::HashMap, fmt, marker::PhantomData, sync::OnceLock};
 
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -201,6 +201,15 @@ impl<T: Methods> Object for Stateful<T> {
 /// The type registered under `name`.
 pub fn lookup(name: &str) -> Result<&'static TypeInfo> {
     TYPES.get(name).ok_or_else(|| Error::UnknownType { name: name.to_owned(), known: TYPES.names() })
+}
+
+/// Whether a call of this method of the type with this tag changes nothing for certain. Of a type that isn't registered,
+/// nobody knows.
+pub fn is_read(tag: u64, method: u16) -> bool {
+    static BY_TAG: OnceLock<HashMap<u64, &'static TypeInfo>> = OnceLock::new();
+    let types = BY_TAG.get_or_init(|| inventory::iter::<TypeInfo>.into_iter().map(|t| (t.tag, t)).collect());
+    let method = types.get(&tag).and_then(|info| info.methods.get(usize::from(method)));
+    method.is_some_and(|method| method.access == Access::Read)
 }
 
 /// A static that `#[shared]` registered.

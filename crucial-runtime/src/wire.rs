@@ -117,6 +117,9 @@ pub struct Elsewhere {
     pub map: Map,
     /// The node that leads the partition's replicas, if this node knows: the one to ask for a persistent object.
     pub leader: Option<u64>,
+    /// Whether the call may have been begun there: it is applied once, wherever it is sent, but it may not be given up as
+    /// if it had never been made.
+    pub begun: bool,
 }
 
 /// The length of a request's header, with its length field.

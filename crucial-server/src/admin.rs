@@ -1,6 +1,8 @@
-//! The control plane: administration of a node, over tarpc.
+//! The control plane: administration of a node, over tarpc. Before that, the node answers the greeting with one frame that
+//! holds `Result<(), Error>`.
 
 use std::{
+    fmt, io,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -8,9 +10,12 @@ use std::{
 use futures::StreamExt;
 
 use crucial_runtime::{
+    codec,
+    config::Config,
     error::{Error, Result},
-    net::{self, TcpStream},
-    wire::{MAGIC, Plane},
+    net::Stream,
+    security::{self, Security},
+    wire::{self, MAGIC, Plane},
 };
 use tarpc::{
     client::{self, RpcError},
@@ -18,7 +23,7 @@ use tarpc::{
     server::{BaseChannel, Channel},
     tokio_util::codec::{Framed, LengthDelimitedCodec},
 };
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_serde::formats::MessagePack;
 
 use crate::node::{Node, Status};
@@ -32,7 +37,7 @@ pub trait Admin {
     async fn leave() -> Result<()>;
 }
 
-fn framed(stream: TcpStream) -> Framed<TcpStream, LengthDelimitedCodec> {
+fn framed(stream: Stream) -> Framed<Stream, LengthDelimitedCodec> {
     Framed::new(stream, LengthDelimitedCodec::new())
 }
 
@@ -53,7 +58,11 @@ impl Admin for Served {
 const AT_ONCE: usize = 16;
 
 /// Answers requests on a connection until the peer closes it.
-pub(crate) async fn serve(node: Arc<Node>, stream: TcpStream) {
+pub(crate) async fn serve(node: Arc<Node>, mut stream: Stream) {
+    let welcome = wire::value_frame(&Result::<()>::Ok(()));
+    if stream.write_all(&welcome).await.is_err() || stream.flush().await.is_err() {
+        return;
+    }
     let transport = tarpc::serde_transport::new(framed(stream), MessagePack::default());
     BaseChannel::with_defaults(transport)
         .execute(Served(node).serve())
@@ -70,21 +79,22 @@ const LEAVING: Duration = Duration::from_secs(60);
 /// Asks the node at `address` (`host:port`) for its state.
 ///
 /// # Errors
-/// If it can't be reached, or doesn't answer.
-pub async fn status(address: &str) -> Result<Status> {
-    ask(address, PATIENCE, |admin, cx| async move { admin.status(cx).await }).await
+/// If it can't be reached, refuses, or doesn't answer.
+pub async fn status(address: &str, config: &Config) -> Result<Status> {
+    ask(address, config, PATIENCE, |admin, cx| async move { admin.status(cx).await }).await
 }
 
 /// Takes the node at `address` (`host:port`) out of its cluster. Others have what it had when this returns.
 ///
 /// # Errors
-/// If it can't be reached, belongs to no cluster, or is the last node of it.
-pub async fn leave(address: &str) -> Result<()> {
-    ask(address, LEAVING, |admin, cx| async move { admin.leave(cx).await }).await?
+/// If it can't be reached, refuses, belongs to no cluster, or is the last node of it.
+pub async fn leave(address: &str, config: &Config) -> Result<()> {
+    ask(address, config, LEAVING, |admin, cx| async move { admin.leave(cx).await }).await?
 }
 
 async fn ask<R, F>(
     address: &str,
+    config: &Config,
     patience: Duration,
     ask: impl FnOnce(AdminClient, Context) -> F,
 ) -> Result<R>
@@ -92,11 +102,17 @@ where
     F: Future<Output = Result<R, RpcError>>,
 {
     let failed = |error: String| Error::Unreachable { tried: format!("{address}: {error}"), after: patience };
+    let refused = |reason: &dyn fmt::Display| Error::Refused { reason: format!("{address}: {reason}") };
+    let security = Security::new(config)?;
     let asked = async {
-        let mut stream = TcpStream::connect(address).await.map_err(|e| failed(e.to_string()))?;
-        net::prepare(&stream).map_err(|e| failed(e.to_string()))?;
-        stream.write_all(MAGIC).await.map_err(|e| failed(e.to_string()))?;
-        stream.write_u8(Plane::Control as u8).await.map_err(|e| failed(e.to_string()))?;
+        let mut stream = Stream::connect(address, &security).await.map_err(|error| {
+            if security::is_refusal(&error) { refused(&error) } else { failed(error.to_string()) }
+        })?;
+        let answer = greet(&mut stream).await.map_err(|e| failed(format!("no greeting: {e}")))?;
+        codec::decode::<Result<()>>("the server's greeting", &answer)?.map_err(|error| match error {
+            Error::Refused { reason } => refused(&reason),
+            error => error,
+        })?;
         let transport = tarpc::serde_transport::new(framed(stream), MessagePack::default());
         let admin = AdminClient::new(client::Config::default(), transport).spawn();
         let mut context = context::current();
@@ -104,4 +120,18 @@ where
         ask(admin, context).await.map_err(|e| failed(e.to_string()))
     };
     tokio::time::timeout(patience, asked).await.unwrap_or_else(|_| Err(failed("no answer".to_owned())))
+}
+
+/// Says that this is about administration; returns the node's answer.
+async fn greet(stream: &mut Stream) -> io::Result<Vec<u8>> {
+    stream.write_all(MAGIC).await?;
+    stream.write_u8(Plane::Control as u8).await?;
+    stream.flush().await?;
+    let length = stream.read_u32_le().await? as usize;
+    if length > wire::GREETING_LIMIT {
+        return Err(io::Error::other("this is no DSO server"));
+    }
+    let mut answer = vec![0; length];
+    stream.read_exact(&mut answer).await?;
+    Ok(answer)
 }

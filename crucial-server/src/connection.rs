@@ -13,20 +13,23 @@ use crucial_runtime::{
     client::Spin,
     codec,
     error::{Error, Result},
-    net::{self, TcpStream},
+    net::{self, Duplex, Stream, TcpStream},
+    security::{self, Rejected},
     wire::{self, Hello, MAGIC, Plane, Welcome},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    sync::Notify,
+    sync::{Notify, oneshot},
+    time::{Instant as Time, timeout_at},
 };
 
 use crate::{
     admin,
+    listener::Reception,
     node::{Client, Link, Node},
 };
 
-/// How long a client may take to greet.
+/// How long a client may take to greet, and to show that it has the token.
 const GREETING: Duration = Duration::from_secs(5);
 /// The room that a read gets at first.
 const INPUT: usize = 16 << 10;
@@ -40,7 +43,7 @@ const KEPT: usize = 1 << 20;
 /// Invariant: all writes are made under the lock, and nothing is written while something is pending: frames go out whole,
 /// and in the order in which they came.
 struct Outbox {
-    stream: TcpStream,
+    stream: Duplex,
     pending: Mutex<Pending>,
     /// Answers for a session that is resumed come after the greeting. Set under the lock.
     greeted: AtomicBool,
@@ -100,7 +103,7 @@ impl Link for Outbox {
 }
 
 impl Outbox {
-    fn new(stream: TcpStream) -> Self {
+    fn new(stream: Duplex) -> Self {
         let (greeted, closed) = (AtomicBool::new(false), AtomicBool::new(false));
         Outbox { stream, pending: Mutex::default(), greeted, filled: Notify::new(), closed }
     }
@@ -155,27 +158,46 @@ impl Outbox {
     }
 }
 
-/// Serves a connection until the client closes it, breaks the protocol, or the server stops.
-pub(crate) async fn serve(node: Arc<Node>, mut stream: TcpStream, spin: Duration) {
+/// Serves a connection until the client closes it, breaks the protocol, or the server stops; or until `turn` is over and the
+/// client has not greeted.
+pub(crate) async fn serve(
+    node: Arc<Node>,
+    reception: Arc<Reception>,
+    stream: TcpStream,
+    mut turn: oneshot::Receiver<()>,
+) {
     let peer = stream.peer_addr().map_or_else(|_| "?".to_owned(), |a| a.to_string());
     if let Err(error) = net::prepare(&stream) {
         tracing::warn!(%peer, %error, "can't set up a connection");
         return;
     }
-    let greeted = tokio::time::timeout(GREETING, greet(&mut stream)).await;
-    let greeting = greeted.unwrap_or_else(|_| refused(format!("no greeting within {GREETING:?}")));
-    let hello = match greeting {
-        Ok(Greeting::Data(hello)) => hello,
-        Ok(Greeting::Control) => return admin::serve(node, stream).await,
-        Ok(Greeting::Peer) => return node.serve_peer(stream).await,
-        Err(error) => {
-            tracing::warn!(%peer, %error, "a connection is refused");
-            let _ = stream.write_all(&refusal(error)).await;
-            return drain(&stream).await;
+    let met = tokio::select! {
+        biased;
+        met = meet(&reception, stream) => met,
+        _ = &mut turn => Err((None, Error::Refused { reason: "too many others wanted to greet meanwhile".to_owned() })),
+    };
+    let (stream, greeting) = match met {
+        Ok(met) => met,
+        Err((told, error)) => {
+            reception.refusals.note(&peer, &error);
+            if let Some((stream, words)) = told {
+                tokio::select! {
+                    biased;
+                    () = dismiss(stream, &words) => {}
+                    _ = turn => {}
+                }
+            }
+            return;
         }
     };
+    drop(turn);
+    let hello = match greeting {
+        Greeting::Data(hello) => hello,
+        Greeting::Control => return admin::serve(node, stream).await,
+        Greeting::Peer => return node.serve_peer(stream).await,
+    };
     node.ready().await;
-    let outbox = Arc::new(Outbox::new(stream));
+    let outbox = Arc::new(Outbox::new(stream.into()));
     let link: Arc<dyn Link> = outbox.clone();
     match node.open(&hello, link.clone()) {
         Err(error) => {
@@ -187,7 +209,7 @@ pub(crate) async fn serve(node: Arc<Node>, mut stream: TcpStream, spin: Duration
             tracing::debug!(%peer, run = %hello.run, "a client has connected");
             let greeting = wire::value_frame::<Result<Welcome>>(&Ok(welcome));
             let served = match outbox.greet(greeting).await {
-                Ok(()) => Connection::new(&node, &client, &outbox, spin).run().await,
+                Ok(()) => Connection::new(&node, &client, &outbox, reception.spin).run().await,
                 Err(error) => Err(error.into()),
             };
             node.close(&client, &link);
@@ -212,15 +234,60 @@ enum Greeting {
     Peer,
 }
 
-fn refused<T>(reason: impl Into<String>) -> Result<T> {
-    Err(Error::Refused { reason: reason.into() })
+fn refused<T>(reason: impl Into<String>) -> Result<T, Unmet> {
+    Err(Unmet::Said(Error::Refused { reason: reason.into() }))
 }
 
-async fn greet(stream: &mut TcpStream) -> Result<Greeting> {
+/// A connection that is refused, and what it is told.
+type Told = Option<(Stream, Vec<u8>)>;
+
+/// Lets a client show that it has the token, if there is one, and greet.
+///
+/// Invariant: with a token, no byte of a client is decoded before it has shown that it has the token.
+async fn meet(reception: &Reception, stream: TcpStream) -> Result<(Stream, Greeting), (Told, Error)> {
+    let deadline = Time::now() + GREETING;
+    let late = |what: &str| Error::Refused { reason: format!("no {what} within {GREETING:?}") };
+    let accepted = timeout_at(deadline, reception.security.accept(stream)).await;
+    let mut stream = match accepted {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(Rejected { error, plain })) => {
+            return Err((plain.map(|stream| (Stream::Plain(stream), refusal(error.clone()))), error));
+        }
+        Err(_) => return Err((None, late("TLS handshake"))),
+    };
+    let greeted = timeout_at(deadline, greet(&mut stream)).await;
+    match greeted.unwrap_or_else(|_| Err(Unmet::Said(late("greeting")))) {
+        Ok(greeting) => Ok((stream, greeting)),
+        Err(Unmet::Said(error)) => Err((Some((stream, refusal(error.clone()))), error)),
+        Err(Unmet::SpeaksTls) => {
+            let reason = "the other end speaks TLS, so it has a cluster token, and this server has none: start the server \
+                          with CRUCIAL_TOKEN_FILE set, or unset it there";
+            // No record of TLS begins like this, so the other end knows it at once.
+            Err((Some((stream, MAGIC.to_vec())), Error::Refused { reason: reason.to_owned() }))
+        }
+    }
+}
+
+/// Why there is no greeting.
+enum Unmet {
+    Said(Error),
+    SpeaksTls,
+}
+
+impl From<Error> for Unmet {
+    fn from(error: Error) -> Self {
+        Unmet::Said(error)
+    }
+}
+
+async fn greet(stream: &mut Stream) -> Result<Greeting, Unmet> {
     let cut = |e: io::Error| Error::Refused { reason: format!("the greeting is cut off: {e}") };
     let mut magic = [0; MAGIC.len() + 1];
     stream.read_exact(&mut magic).await.map_err(cut)?;
     if magic[..MAGIC.len()] != *MAGIC {
+        if security::is_tls_hello(&magic) {
+            return Err(Unmet::SpeaksTls);
+        }
         return refused("this is the port of a DSO server, and the peer is no client of it");
     }
     match magic[MAGIC.len()] {
@@ -237,7 +304,14 @@ async fn greet(stream: &mut TcpStream) -> Result<Greeting> {
     }
     let mut greeting = vec![0; length];
     stream.read_exact(&mut greeting).await.map_err(cut)?;
-    codec::decode("the greeting", &greeting).map(Greeting::Data)
+    Ok(Greeting::Data(codec::decode("the greeting", &greeting)?))
+}
+
+/// Says why a client is refused. It may be gone already.
+async fn dismiss(mut stream: Stream, words: &[u8]) {
+    let _ = stream.write_all(words).await;
+    let _ = stream.flush().await;
+    drain(&stream.into()).await;
 }
 
 fn refusal(error: Error) -> Vec<u8> {
@@ -246,27 +320,16 @@ fn refusal(error: Error) -> Vec<u8> {
 
 /// Reads what the peer still sends, for a moment: closing at once would reset the connection, and the peer might
 /// never see the reason.
-async fn drain(stream: &TcpStream) {
-    net::shutdown(stream);
+async fn drain(stream: &Duplex) {
+    stream.shutdown();
     let mut rest = [0; 4096];
     let mut budget = 64;
     let read = async {
-        while budget > 0 && matches!(read(stream, &mut rest).await, Ok(n) if n > 0) {
+        while budget > 0 && matches!(stream.read(&mut rest).await, Ok(n) if n > 0) {
             budget -= 1;
         }
     };
     let _ = tokio::time::timeout(Duration::from_millis(200), read).await;
-}
-
-/// Waits for bytes. Reading right away saves the system call that would only say that there is something to read.
-async fn read(stream: &TcpStream, room: &mut [u8]) -> io::Result<usize> {
-    loop {
-        stream.readable().await?;
-        match stream.try_read(room) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            result => return result,
-        }
-    }
 }
 
 /// Why a connection ended.
@@ -352,7 +415,7 @@ impl<'a> Connection<'a> {
         let room = &mut self.input[self.filled..];
         if let Some(end) = self.spin.begin() {
             loop {
-                match net::try_receive(&self.outbox.stream, &mut *room) {
+                match self.outbox.stream.try_receive(room) {
                     Ok(read) => {
                         self.spin.found();
                         return Ok(Received::Bytes(read));
@@ -370,7 +433,7 @@ impl<'a> Connection<'a> {
         }
         tokio::select! {
             biased;
-            read = read(&self.outbox.stream, room) => read.map(Received::Bytes),
+            read = self.outbox.stream.read(room) => read.map(Received::Bytes),
             () = self.outbox.filled.notified() => Ok(Received::Answers),
         }
     }

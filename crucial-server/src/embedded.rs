@@ -180,11 +180,11 @@ impl Dso for OwnNode {
         // All runs of the process share the node, so they share its socket.
         static ADDRESS: OnceLock<Result<String>> = OnceLock::new();
         let address = ADDRESS.get_or_init(|| {
-            let (node, spin) = (self.node.clone(), self.config.spin);
+            let (node, config) = (self.node.clone(), self.config.clone());
             run::block_on(async move {
                 let handle = run::io();
                 let listener = handle
-                    .spawn(async move { Listener::bind(node, "127.0.0.1:0", spin).await })
+                    .spawn(async move { Listener::bind(node, "127.0.0.1:0", &config).await })
                     .await
                     .expect("no panic")?;
                 let address =

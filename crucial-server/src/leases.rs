@@ -61,6 +61,11 @@ impl<K: Copy + Eq + Hash, V> Leases<K, V> {
         self.alive.get_mut(&key).map(|lease| &mut lease.value)
     }
 
+    /// What is alive, with what is known of it.
+    pub fn iter(&self) -> impl Iterator<Item = (K, &V)> {
+        self.alive.iter().map(|(key, lease)| (*key, &lease.value))
+    }
+
     /// How many are alive.
     #[must_use]
     pub fn len(&self) -> usize {

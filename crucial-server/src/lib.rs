@@ -9,6 +9,10 @@
 //! [`node`] puts locks around them, so that many threads call; [`connection`] and [`listener`] join it to sockets,
 //! [`embedded`] to the threads of its own process, [`admin`] to the person who runs it.
 
+// Shared types of tests: the generated code names it so.
+#[cfg(test)]
+extern crate crucial_runtime as crucial;
+
 pub mod admin;
 pub mod cell;
 #[cfg(feature = "cluster")]

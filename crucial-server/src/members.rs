@@ -1,11 +1,12 @@
 //! Which processes take part in runs.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     time::{Duration, Instant},
 };
 
 use crucial_runtime::id::{MemberId, RunId, ThreadId};
+use serde::{Deserialize, Serialize};
 
 use crate::leases::Leases;
 
@@ -19,6 +20,15 @@ pub struct Members {
     present: Leases<MemberId, Member>,
     /// Which process runs a cloud thread, as that process said.
     threads: HashMap<ThreadId, MemberId>,
+    /// The lost ones, until their runs end: an object that comes from another node may not know it yet.
+    lost: HashMap<RunId, Vec<MemberId>>,
+}
+
+/// What a node tells another one of the processes of some runs.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Known {
+    present: Vec<(MemberId, RunId, Option<ThreadId>)>,
+    lost: Vec<(RunId, MemberId)>,
 }
 
 #[derive(Debug)]
@@ -31,13 +41,16 @@ impl Members {
     /// No processes yet; each outlives its last connection by `lease`.
     #[must_use]
     pub fn new(lease: Duration) -> Self {
-        Members { present: Leases::new(lease), threads: HashMap::new() }
+        Members { present: Leases::new(lease), threads: HashMap::new(), lost: HashMap::new() }
     }
 
     /// A connection of the process opens.
     pub fn attach(&mut self, member: MemberId, run: RunId, now: Instant) {
         self.present.start(member, Member { run, thread: None }, now);
         self.present.attach(member);
+        if let Some(lost) = self.lost.get_mut(&run) {
+            lost.retain(|other| *other != member);
+        }
     }
 
     /// Whether it is present.
@@ -68,12 +81,15 @@ impl Members {
     /// The process that ran this cloud thread has died. Returns it, if it was still there.
     pub fn report_lost(&mut self, thread: ThreadId) -> Option<MemberId> {
         let member = self.threads.remove(&thread)?;
-        self.present.end(member);
+        if let Some(Member { run, .. }) = self.present.end(member) {
+            self.lost.entry(run).or_default().push(member);
+        }
         Some(member)
     }
 
     /// The processes of a run that has ended.
     pub fn end(&mut self, run: RunId) -> Vec<MemberId> {
+        self.lost.remove(&run);
         let gone = self.present.end_if(|member| member.run == run);
         self.forget(gone)
     }
@@ -81,7 +97,47 @@ impl Members {
     /// The processes whose lease is over.
     pub fn expire(&mut self, now: Instant) -> Vec<MemberId> {
         let gone = self.present.expire(now);
+        for (id, member) in &gone {
+            self.lost.entry(member.run).or_default().push(*id);
+        }
         self.forget(gone)
+    }
+
+    /// What is known of the processes of runs.
+    #[must_use]
+    pub fn known(&self, runs: &HashSet<RunId>) -> Known {
+        let present = self.present.iter().filter(|(_, member)| runs.contains(&member.run));
+        let lost = self.lost.iter().filter(|(run, _)| runs.contains(run));
+        Known {
+            present: present.map(|(id, member)| (id, member.run, member.thread)).collect(),
+            lost: lost.flat_map(|(run, members)| members.iter().map(|member| (*run, *member))).collect(),
+        }
+    }
+
+    /// Learns what another node knows. Returns the processes that are lost, as either of them knows.
+    ///
+    /// Invariant: whoever holds something of an object that came here is present here, with a lease that begins now at
+    /// the latest, or is among those that this returns.
+    pub fn learn(&mut self, known: Known, now: Instant) -> Vec<MemberId> {
+        let mut runs = HashSet::new();
+        for (run, member) in known.lost {
+            runs.insert(run);
+            let lost = self.lost.entry(run).or_default();
+            if !self.present.contains(member) && !lost.contains(&member) {
+                lost.push(member);
+            }
+        }
+        for (id, run, thread) in known.present {
+            runs.insert(run);
+            if self.present.contains(id) || self.lost.get(&run).is_some_and(|lost| lost.contains(&id)) {
+                continue;
+            }
+            self.present.start(id, Member { run, thread: None }, now);
+            if let Some(thread) = thread {
+                self.attend(id, thread);
+            }
+        }
+        runs.iter().filter_map(|run| self.lost.get(run)).flatten().copied().collect()
     }
 
     fn forget(&mut self, gone: Vec<(MemberId, Member)>) -> Vec<MemberId> {

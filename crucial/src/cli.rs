@@ -8,6 +8,7 @@ use crucial_runtime::{
     error::{Error, Result},
     function::FunctionInfo,
     object::{self, TypeInfo},
+    security::{self, Token},
     support::inventory,
 };
 use crucial_server::{
@@ -41,7 +42,16 @@ fn command() -> Command {
                         .long("listen")
                         .value_name("HOST:PORT")
                         .default_value(ADDRESS)
-                        .help("Where to listen; port 0 takes a free one"),
+                        .help(
+                            "Where to listen; port 0 takes a free one. Without a cluster token, only on loopback addresses",
+                        ),
+                )
+                .arg(
+                    Arg::new("advertise")
+                        .long("advertise")
+                        .value_name("HOST:PORT")
+                        .value_parser(host_and_port)
+                        .help("Where clients and other nodes of the cluster reach this one [default: where it listens]"),
                 )
                 .arg(
                     Arg::new("join")
@@ -93,6 +103,17 @@ fn command() -> Command {
                     .help(format!("Which server to ask [default: CRUCIAL_SERVERS, or {ADDRESS}]")),
             ),
         )
+        .subcommand(
+            Command::new("token")
+                .about("Makes a cluster token: who has it takes part, over connections that nobody else can read")
+                .arg(
+                    Arg::new("file")
+                        .long("file")
+                        .value_name("FILE")
+                        .default_value("crucial.token")
+                        .help("The new file that holds it, for CRUCIAL_TOKEN_FILE"),
+                ),
+        )
         .subcommand(Command::new("types").about("Lists the shared types and cloud functions of this program"))
 }
 
@@ -110,6 +131,7 @@ pub(crate) fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
         Some(("serve", args)) => serve(args),
         Some(("leave", args)) => leave(args),
         Some(("status", args)) => status(args),
+        Some(("token", args)) => token(args),
         Some(("types", _)) => types(),
         _ => unreachable!("a subcommand is required"),
     };
@@ -124,14 +146,8 @@ fn serve(args: &ArgMatches) -> Result<()> {
     let config = Config::load()?;
     log(&config, SERVER_LOG)?;
     let listen: &String = args.get_one("listen").expect("it has a default");
-    let addresses = listen.to_socket_addrs().map_err(|e| Error::io(format!("looking up {listen}"), &e))?;
-    if let Some(address) = addresses.into_iter().find(|a| !a.ip().is_loopback()) {
-        return Err(Error::Refused {
-            reason: format!(
-                "{address} can be reached from other machines, and this version has neither TLS nor tokens: listen \
-                 on a loopback address (127.0.0.0/8)"
-            ),
-        });
+    if is_clustered(args) && !args.contains_id("advertise") {
+        check_reachable(listen)?;
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .thread_name("crucial-serve")
@@ -139,7 +155,7 @@ fn serve(args: &ArgMatches) -> Result<()> {
         .build()
         .map_err(|e| Error::io("starting the async runtime", &e))?;
     runtime.block_on(async {
-        let listener = Listener::bind(Node::new(&config), listen, config.spin).await?;
+        let listener = Listener::bind(Node::new(&config), listen, &config).await?;
         let address = listener.address().map_err(|e| Error::io("asking for the address", &e))?;
         let hello =
             || say(&format!("serving at {address} (process {}); Ctrl-C stops it", std::process::id()));
@@ -156,6 +172,20 @@ fn serve(args: &ArgMatches) -> Result<()> {
         }
         Ok(())
     })
+}
+
+/// A node says where it is to clients and other nodes; "everywhere" is no place.
+fn check_reachable(listen: &str) -> Result<()> {
+    let mut addresses =
+        listen.to_socket_addrs().map_err(|e| Error::io(format!("looking up {listen}"), &e))?;
+    if addresses.any(|address| address.ip().is_unspecified()) {
+        let reason = format!(
+            "{listen} is no address at which clients and other nodes can reach this one: name one that is, with \
+             --advertise HOST:PORT"
+        );
+        return Err(Error::Refused { reason });
+    }
+    Ok(())
 }
 
 fn is_clustered(args: &ArgMatches) -> bool {
@@ -196,6 +226,7 @@ mod cluster {
     pub(super) async fn serve(args: &ArgMatches, listener: Listener, hello: impl Fn()) -> Result<()> {
         let text = |name: &str| args.get_one::<String>(name).cloned();
         let options = Options {
+            advertise: text("advertise"),
             join: args.get_many::<String>("join").into_iter().flatten().cloned().collect(),
             data_dir: text("data-dir").map(Into::into),
             name: text("cluster").unwrap_or_else(|| "main".to_owned()),
@@ -242,9 +273,32 @@ mod cluster {
 
 fn leave(args: &ArgMatches) -> Result<()> {
     let server: &String = args.get_one("server").expect("it is required");
-    crucial_runtime::run::block_on(admin::leave(server))?;
+    crucial_runtime::run::block_on(admin::leave(server, &Config::load()?))?;
     say(&format!("{server} has left the cluster"));
     Ok(())
+}
+
+fn token(args: &ArgMatches) -> Result<()> {
+    security::check_built()?;
+    let file: &String = args.get_one("file").expect("it has a default");
+    let what = || format!("making the file {file}");
+    Token::generate().store(Path::new(file)).map_err(|e| Error::io(what(), &e))?;
+    let path = Path::new(file).canonicalize().map_err(|e| Error::io(what(), &e))?;
+    say(&format!("{file} holds a new cluster token. All servers and clients need it, on this machine as"));
+    say(&format!("  CRUCIAL_TOKEN_FILE={}", path.display()));
+    say(
+        "and on others with the path of a copy, or with the token itself in CRUCIAL_TOKEN. Keep it secret: who has it can",
+    );
+    say("read and change everything.");
+    Ok(())
+}
+
+fn host_and_port(text: &str) -> Result<String, String> {
+    let port = text.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port);
+    match port.and_then(|port| port.parse::<u16>().ok()) {
+        Some(1..) => Ok(text.to_owned()),
+        _ => Err("expected `host:port`, which others can reach".to_owned()),
+    }
 }
 
 async fn stop_signal() -> &'static str {
@@ -265,7 +319,7 @@ fn status(args: &ArgMatches) -> Result<()> {
     let config = Config::load()?;
     let server = args.get_one::<String>("server").cloned();
     let server = server.or_else(|| config.servers.first().cloned()).unwrap_or_else(|| ADDRESS.to_owned());
-    let status = crucial_runtime::run::block_on(admin::status(&server))?;
+    let status = crucial_runtime::run::block_on(admin::status(&server, &config))?;
     show(&server, &status);
     Ok(())
 }

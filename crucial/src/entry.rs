@@ -211,7 +211,7 @@ const LISTENING: &str = "test server at ";
 fn serve_test() -> ! {
     let serve = async {
         let config = Config::load()?;
-        let listener = Listener::bind(Node::new(&config), "127.0.0.1:0", config.spin).await?;
+        let listener = Listener::bind(Node::new(&config), "127.0.0.1:0", &config).await?;
         let address = listener.address().map_err(|e| Error::io("asking for the server's address", &e))?;
         println!("{LISTENING}{address}");
         run::io().spawn(listener.serve());

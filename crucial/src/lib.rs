@@ -206,6 +206,7 @@
 //! | `CRUCIAL_BACKEND=hybrid` | cloud threads are threads as long as the machine has CPUs for them, the others run in processes |
 //! | `CRUCIAL_BACKEND=lambda` | each cloud thread is an invocation of a function on AWS Lambda; with the feature `aws` |
 //! | `CRUCIAL_SERVERS=host:port` | objects live in a server: `app crucial serve` starts one, `app crucial status` looks into it |
+//! | `CRUCIAL_TOKEN_FILE=file` | connections are encrypted, and only those who have the cluster token take part: `app crucial token` makes one; with the feature `tls` |
 //!
 //! `app` is your program: every program built with [`#[crucial::main]`](main) serves its own shared types. All
 //! settings are fields of [`Config`], and come from `crucial.toml` in the working directory or above it, then from

@@ -11,8 +11,11 @@ use std::str::FromStr;
 #[derive(Debug)]
 pub struct Args {
     options: &'static [[&'static str; 2]],
-    given: Vec<(String, String)>,
+    given: Vec<Given>,
 }
+
+/// An option's name and its value, if it has one.
+type Given = (String, Option<String>);
 
 impl Args {
     /// Reads the options of this process. `options` lists those it takes, each with its
@@ -62,13 +65,14 @@ impl Args {
 
     /// The last value given for `name`, as shells' users expect.
     fn take(&mut self, name: &str) -> Option<String> {
-        self.given.extract_if(.., |(given, _)| given == name).last().map(|(_, value)| value)
+        let (_, value) = self.given.extract_if(.., |(given, _)| given == name).last()?;
+        Some(value.unwrap_or_else(|| fail(&format!("{name} needs a value"), self.options)))
     }
 }
 
 /// Splits arguments into names and values; `None` if help is asked for.
-fn parse(args: impl Iterator<Item = String>) -> Result<Option<Vec<(String, String)>>, String> {
-    let mut args = args;
+fn parse(args: impl Iterator<Item = String>) -> Result<Option<Vec<Given>>, String> {
+    let mut args = args.peekable();
     let mut given = Vec::new();
     while let Some(arg) = args.next() {
         if arg == "--help" || arg == "-h" {
@@ -77,12 +81,10 @@ fn parse(args: impl Iterator<Item = String>) -> Result<Option<Vec<(String, Strin
         if !arg.starts_with("--") {
             return Err(format!("unexpected argument \"{arg}\""));
         }
-        let (name, value) = match arg.split_once('=') {
+        given.push(match arg.split_once('=') {
             Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
-            None => (arg.clone(), args.next().filter(|next| !next.starts_with("--"))),
-        };
-        let value = value.ok_or_else(|| format!("{name} needs a value"))?;
-        given.push((name, value));
+            None => (arg, args.next_if(|next| !next.starts_with("--"))),
+        });
     }
     Ok(Some(given))
 }
@@ -107,14 +109,14 @@ fn fail(message: &str, options: &[[&str; 2]]) -> ! {
 mod tests {
     use super::*;
 
-    fn parse_words(line: &str) -> Result<Option<Vec<(String, String)>>, String> {
+    fn parse_words(line: &str) -> Result<Option<Vec<Given>>, String> {
         parse(line.split_whitespace().map(str::to_owned))
     }
 
     #[test]
     fn both_spellings_of_a_value() {
         let given = parse_words("--darts 5 --threads=2").unwrap().unwrap();
-        assert_eq!(given, [("--darts".into(), "5".into()), ("--threads".into(), "2".into())]);
+        assert_eq!(given, [("--darts".into(), Some("5".into())), ("--threads".into(), Some("2".into()))]);
     }
 
     #[test]
@@ -128,8 +130,8 @@ mod tests {
 
     #[test]
     fn mistakes_are_named() {
-        assert_eq!(parse_words("--darts").unwrap_err(), "--darts needs a value");
-        assert_eq!(parse_words("--darts --threads 2").unwrap_err(), "--darts needs a value");
+        let given = parse_words("--darts --threads 2").unwrap().unwrap();
+        assert_eq!(given, [("--darts".into(), None), ("--threads".into(), Some("2".into()))]);
         assert_eq!(parse_words("5").unwrap_err(), "unexpected argument \"5\"");
         assert!(parse_words("--help").unwrap().is_none());
     }

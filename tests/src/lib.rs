@@ -24,7 +24,7 @@ macro_rules! app {
 }
 
 /// Longer than anything takes that works, on a machine that is busy with other things.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Whether the cloud threads of this run are processes.
 ///

@@ -1,4 +1,4 @@
-//! A network that breaks: a TCP proxy that cuts connections.
+//! A network that breaks: a TCP proxy that cuts connections; and one that can't be trusted: it listens, and changes bytes.
 
 use std::{
     io::{Read, Write},
@@ -26,6 +26,11 @@ struct Shared {
     seed: u64,
     /// One in so many chunks of bytes ends the connection; 0: none does.
     odds: AtomicU64,
+    /// One byte of one in so many chunks is changed; 0: of none.
+    flip_odds: AtomicU64,
+    flips: AtomicU64,
+    /// Everything that has passed, if it is kept.
+    heard: Mutex<Option<Vec<u8>>>,
     /// New connections are closed at once.
     down: AtomicBool,
     /// Cuts before the server had the bytes, in the middle of them, and before the client had the answer.
@@ -46,6 +51,9 @@ impl Proxy {
             server: server.to_owned(),
             seed,
             odds: AtomicU64::new(0),
+            flip_odds: AtomicU64::new(0),
+            flips: AtomicU64::new(0),
+            heard: Mutex::default(),
             down: AtomicBool::new(false),
             cuts: Default::default(),
             live: Mutex::default(),
@@ -63,6 +71,34 @@ impl Proxy {
     /// From now on one in `odds` chunks ends its connection; 0 for none.
     pub fn set_odds(&self, odds: u64) {
         self.shared.odds.store(odds, SeqCst);
+    }
+
+    /// From now on one byte near the end of one in `odds` chunks is changed; 0 for none.
+    pub fn set_flip_odds(&self, odds: u64) {
+        self.shared.flip_odds.store(odds, SeqCst);
+    }
+
+    /// How many bytes were changed.
+    #[must_use]
+    pub fn flips(&self) -> u64 {
+        self.shared.flips.load(SeqCst)
+    }
+
+    /// Keeps all bytes that pass from now on.
+    ///
+    /// # Panics
+    /// If another thread did while it held the lock.
+    pub fn listen(&self) {
+        self.shared.heard.lock().unwrap().get_or_insert_default();
+    }
+
+    /// All bytes that have passed since [`Proxy::listen`], of all connections and directions.
+    ///
+    /// # Panics
+    /// If another thread did while it held the lock.
+    #[must_use]
+    pub fn heard(&self) -> Vec<u8> {
+        self.shared.heard.lock().unwrap().clone().unwrap_or_default()
     }
 
     /// How many connections were cut: before the server had the request, in its middle, before the client had the
@@ -143,6 +179,16 @@ impl Shared {
                 };
                 self.cuts[kind].fetch_add(1, SeqCst);
                 passed = pass;
+            }
+            if let Some(heard) = &mut *self.heard.lock().unwrap() {
+                heard.extend_from_slice(&buffer[..passed]);
+            }
+            let flip_odds = self.flip_odds.load(SeqCst);
+            if passed > 0 && flip_odds > 0 && random.below(flip_odds) == 0 {
+                // Near the end, where TLS has no lengths: with a wrong length, the other end waits for what doesn't come, as
+                // if bytes were held back.
+                buffer[passed - 1 - random.below(16.min(passed as u64)) as usize] ^= 1 << random.below(8);
+                self.flips.fetch_add(1, SeqCst);
             }
             if to.write_all(&buffer[..passed]).is_err() || passed < read {
                 break;

@@ -160,6 +160,26 @@ impl Raw {
         result
     }
 
+    /// Makes a request and waits for its answer, of a node that serves the object sooner or later.
+    ///
+    /// # Errors
+    /// What the server says.
+    ///
+    /// # Panics
+    /// If the answer is for another request.
+    pub fn ask_node(&mut self, head: &Head, seq: u64, ack: u64, args: &[u8]) -> Result<Vec<u8>> {
+        loop {
+            self.send(&request(head, seq, ack, args));
+            let body = read_frame(&mut self.stream).unwrap();
+            let answer = wire::parse_answer(&body)?;
+            assert_eq!(answer.seq, seq);
+            if answer.elsewhere()?.is_none() {
+                return answer.result().map(<[u8]>::to_vec);
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// Makes an ephemeral object of this type by its first constructor, as call number 1.
     ///
     /// # Errors

@@ -14,13 +14,17 @@ use std::{
 };
 
 use crucial::{BackendKind, Config, run, run::Run};
+use crucial_runtime::security::Token;
 use crucial_server::{
     admin,
     listener::Listener,
     node::{ClusterStatus, Node, Status},
 };
 
-use crate::process::{Guarded, Signal, signal};
+use crate::{
+    PATIENCE,
+    process::{Guarded, Signal, signal},
+};
 
 /// A server in this process.
 #[derive(Debug)]
@@ -46,7 +50,9 @@ impl LocalServer {
     #[must_use]
     pub fn at(address: &str, config: &Config) -> Self {
         let node = Node::new(config);
-        let listener = run::io().block_on(Listener::bind(node.clone(), address, Duration::ZERO)).unwrap();
+        let mut config = config.clone();
+        config.spin = Duration::ZERO;
+        let listener = run::io().block_on(Listener::bind(node.clone(), address, &config)).unwrap();
         let address = listener.address().unwrap().to_string();
         LocalServer { node, address, task: run::io().spawn(listener.serve()) }
     }
@@ -71,6 +77,8 @@ pub struct ServerProcess {
     pub process: Guarded,
     /// Where it listens.
     pub address: String,
+    /// The token that it was given.
+    pub token: Option<Token>,
     stdout: BufReader<ChildStdout>,
     stderr: ChildStderr,
 }
@@ -120,7 +128,9 @@ impl ServerProcess {
             stderr.read_to_string(&mut said).unwrap();
             panic!("the server says {line:?} and {said}")
         });
-        ServerProcess { process, address, stdout, stderr }
+        let token = settings.iter().find(|(key, _)| *key == "CRUCIAL_TOKEN");
+        let token = token.map(|(_, token)| token.parse().unwrap());
+        ServerProcess { process, address, token, stdout, stderr }
     }
 
     /// Its number.
@@ -151,17 +161,19 @@ impl ServerProcess {
     /// What it holds.
     #[must_use]
     pub fn status(&self) -> Status {
-        status(&self.address)
+        let mut config = Config::default();
+        config.token = self.token.clone();
+        run::block_on(admin::status(&self.address, &config)).unwrap()
     }
 }
 
-/// Asks a server for what it holds.
+/// Asks a server without a token for what it holds.
 ///
 /// # Panics
 /// If it doesn't answer.
 #[must_use]
 pub fn status(address: &str) -> Status {
-    run::block_on(admin::status(address)).unwrap()
+    run::block_on(admin::status(address, &Config::default())).unwrap()
 }
 
 /// How many ephemeral objects a server holds.
@@ -188,6 +200,8 @@ pub fn client(address: &str) -> Config {
     let mut config = Config::default();
     config.backend = BackendKind::Threads;
     config.servers = vec![address.to_owned()];
+    // A busy machine takes its time to elect a leader.
+    config.connect_timeout = PATIENCE / 2;
     config
 }
 
@@ -330,6 +344,7 @@ impl Cluster {
     pub fn client(&self) -> Config {
         let mut config = client(&self.nodes[0].address);
         config.servers = self.addresses();
+        config.token = self.nodes[0].token.clone();
         config
     }
 

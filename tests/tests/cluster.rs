@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use crucial::{Error, sync::Barrier};
+use crucial::{Config, Error, sync::Barrier};
 use crucial_server::admin;
 use tests::{
     app, assert_says, begin, eventually,
@@ -262,7 +262,7 @@ fn a_node_that_is_stopped_comes_back_and_one_that_leaves_does_not() {
     cluster.settle();
     check();
     let address = cluster.nodes[3].address.clone();
-    crucial::run::block_on(admin::leave(&address)).unwrap();
+    crucial::run::block_on(admin::leave(&address, &Config::default())).unwrap();
     let (code, out, err) = cluster.nodes[3].ended();
     assert_eq!(code, Some(0), "{out}\n{err}");
     cluster.nodes.pop();
@@ -285,9 +285,10 @@ fn who_does_not_belong_is_refused_with_a_reason() {
     refused(&["--join", "127.0.0.1:1"], &["127.0.0.1:1", "refused"]);
     let alone = tests::server::ServerProcess::start(app!(), &[]);
     refused(&["--join", &alone.address], &[&alone.address]);
-    let last = crucial::run::block_on(admin::leave(&cluster.nodes[0].address)).unwrap_err();
+    let last =
+        crucial::run::block_on(admin::leave(&cluster.nodes[0].address, &Config::default())).unwrap_err();
     assert_says(&last, &["the last node can't leave"]);
-    let none = crucial::run::block_on(admin::leave(&alone.address)).unwrap_err();
+    let none = crucial::run::block_on(admin::leave(&alone.address, &Config::default())).unwrap_err();
     assert_says(&none, &["belongs to no cluster"]);
 }
 

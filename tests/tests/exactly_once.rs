@@ -4,9 +4,11 @@ use std::{collections::BTreeMap, sync::atomic::Ordering::SeqCst, time::Duration}
 
 use crucial::{Config, Error, sync::Semaphore};
 use crucial_runtime::{
-    dso::{Head, Operation},
+    codec,
+    dso::{Create, Head, Operation},
     id::{ObjectId, SessionId, fresh},
     object::SharedType,
+    reference::Lifetime,
     wire::Hello,
 };
 use tests::{
@@ -200,12 +202,14 @@ fn a_parked_call_that_was_given_up_takes_nothing() {
                 let wait = |call: crucial::Call<u64>| {
                     if blocking { call.wait() } else { crucial::run::block_on(call) }
                 };
-                let error = wait(tally.remote().take(1)).unwrap_err();
+                let in_doubt = wait(tally.remote().take(1)).unwrap_err();
+                // This one was never sent.
+                let certain = wait(tally.remote().add(1)).unwrap_err();
                 given_up.send(()).unwrap();
                 is_up.recv().unwrap();
                 // The client is back before the old session's lease is over; its call goes with that all the same.
                 wait(tally.remote().get()).unwrap();
-                error
+                (in_doubt, certain)
             }
         });
         eventually("it is parked", || parked(&server.status()) == 1);
@@ -213,8 +217,13 @@ fn a_parked_call_that_was_given_up_takes_nothing() {
         has_given_up.recv_timeout(tests::PATIENCE).unwrap();
         proxy.go_up();
         up.send(()).unwrap();
-        let error = call.within("it gives up, and comes back");
-        assert!(matches!(error, Error::Unreachable { .. }), "{error}");
+        let (in_doubt, certain) = call.within("it gives up, and comes back");
+        assert!(matches!(in_doubt, Error::OutcomeUnknown { .. }), "{in_doubt}");
+        assert_says(
+            &in_doubt,
+            &["take of", "may or may not have been applied", "no server reachable within 300ms"],
+        );
+        assert!(matches!(certain, Error::Unreachable { .. }), "{certain}");
         eventually("the parked call is taken back", || parked(&server.status()) == 0);
         // On the shared connection: this thread's own has lost its session in the cut.
         assert_eq!(crucial::run::block_on(tally.remote().add(1)), Ok(0));
@@ -325,6 +334,39 @@ fn a_repeated_frame_is_applied_once_in_its_session_and_again_in_another() {
     assert_eq!(value(again.receive().1), 2);
     again.send(&old);
     assert_says(&again.receive().1.unwrap_err(), &["acknowledged before"]);
+}
+
+/// As when an object is made by the first call that finds none: that call is made again, under another number.
+#[test]
+fn a_call_that_found_no_object_finds_none_when_it_arrives_again() {
+    let one = LocalServer::start(&Config::default());
+    late_after_none(&one.address, ObjectId(fresh()));
+    #[cfg(feature = "cluster")]
+    for object in [ObjectId(fresh() & !1), ObjectId::persistent(fresh())] {
+        let cluster = tests::server::Cluster::start(app!(), 1, &[]);
+        late_after_none(&cluster.nodes[0].address, object);
+    }
+}
+
+fn late_after_none(address: &str, object: ObjectId) {
+    let mut client = Raw::connect(address);
+    // Call 1 stays open, so nothing is acknowledged.
+    let mut ask = |head: &Head, seq, args: &[u8]| client.ask_node(head, seq, 1, args);
+    let (head, args) = add(object);
+    let none = |result: Result<Vec<u8>, Error>| {
+        assert!(matches!(result, Err(Error::NoSuchObject { .. })), "{result:?}");
+    };
+    none(ask(&head, 2, &args));
+    let new = rmp_serde::to_vec(&(0u64,)).unwrap();
+    let lifetime = if object.is_persistent() { Lifetime::Persistent } else { Lifetime::Ephemeral };
+    let type_name = <Tally as SharedType>::NAME;
+    let create = Create { type_name, key: None, lifetime, constructor: 0, args: &new };
+    let mut encoded = Vec::new();
+    codec::encode("a constructor call", &create, &mut encoded).unwrap();
+    ask(&Head { operation: Operation::Create, method: 0, ..head }, 3, &encoded).unwrap();
+    assert_eq!(value(ask(&head, 4, &args)), 0);
+    none(ask(&head, 2, &args));
+    assert_eq!(value(ask(&head, 5, &args)), 1);
 }
 
 #[test]

@@ -90,7 +90,7 @@ fn a_server_says_why_it_cannot_listen() {
     let first = LocalServer::start(&Config::default());
     let serve = |address: &str| app(&["crucial", "serve", "--listen", address], &[]);
     fails_with(&serve(&first.address), 2, &["listening at", &first.address, "in use"]);
-    fails_with(&serve("0.0.0.0:0"), 2, &["0.0.0.0:0", "loopback"]);
+    fails_with(&serve("0.0.0.0:0"), 2, &["0.0.0.0:0", "loopback", "app crucial token", "CRUCIAL_TOKEN_FILE"]);
     fails_with(&serve("127.0.0.1"), 2, &["127.0.0.1"]);
     fails_with(&serve("127.0.0.1:99999"), 2, &["127.0.0.1:99999"]);
 }
@@ -118,6 +118,19 @@ fn a_wrong_variable_is_named_with_its_value() {
         2,
         &["the feature `aws`", "CRUCIAL_BACKEND"],
     );
+    // A token that can't be used is no reason to do without.
+    let token = "0123456789abcdef".repeat(4);
+    for args in [
+        &["client"][..],
+        &["crucial", "serve", "--listen", "127.0.0.1:0"],
+        &["crucial", "status"],
+        &["crucial", "leave", "--server", "127.0.0.1:1"],
+        &["crucial", "token", "--file", "/nowhere/token"],
+    ] {
+        let output = app(args, &[("CRUCIAL_TOKEN", &token), ("CRUCIAL_SERVERS", "127.0.0.1:1")]);
+        fails_with(&output, 2, &["the feature `tls`", "features = [\"tls\"]"]);
+        assert!(!String::from_utf8_lossy(&output.stderr).contains(&token));
+    }
     fails_with(&app(&["client"], &[("CRUCIAL_LOG", "a=b=c")]), 2, &["`log`", "a=b=c"]);
     // Empty means not set.
     assert!(app(&["client"], &[("CRUCIAL_BACKEND", "")]).status.success());

@@ -2,21 +2,19 @@
 
 use std::{
     cell::RefCell,
-    io::{self, ErrorKind, Write},
-    net::TcpStream,
+    io::{self, ErrorKind, Read},
     sync::{Arc, Weak, atomic::Ordering},
     time::{Duration, Instant},
 };
 
-use rustix::net::{RecvFlags, recv};
-
 use super::{
     Link, Spin,
+    channel::Channel,
     patience::Patience,
     routes::{ALONE, NodeId},
 };
 use crate::{
-    dso::{CallName, Head, Request},
+    dso::{Head, Request},
     error::{Error, Result},
     id::{self, SessionId},
     wire::{self, Elsewhere, Welcome},
@@ -35,7 +33,7 @@ pub(super) struct Lane {
 
 /// A connection to a node.
 struct Connection {
-    stream: TcpStream,
+    channel: Channel,
     /// The start of the node that it leads to.
     node: u128,
     input: Vec<u8>,
@@ -129,16 +127,16 @@ impl Lane {
 
     /// Connects to a node; says which it is, and what it said.
     fn dial(&mut self, link: &Link, node: NodeId) -> Result<(NodeId, Welcome)> {
-        let (stream, welcome) =
+        let (channel, welcome) =
             if node == ALONE { link.dial(self.session)? } else { link.dial_node(node, self.session)? };
         let node = welcome.cluster.as_ref().map_or(ALONE, |place| place.node);
         let pause = welcome.cluster.is_some().then_some(LOOK);
-        stream.set_read_timeout(pause).map_err(|e| Error::io("setting up a connection", &e))?;
+        channel.set_read_timeout(pause).map_err(|e| Error::io("setting up a connection", &e))?;
         self.connections.retain(|(other, _)| *other != node);
         self.connections.push((
             node,
             Connection {
-                stream,
+                channel,
                 node: welcome.node,
                 input: vec![0; INPUT],
                 filled: 0,
@@ -166,6 +164,11 @@ impl Lane {
         let frame = wire::request_frame(&head, self.seq, self.seq, buffer);
         // The start of the node to which the call was sent last.
         let mut sent_to = None;
+        // Whether it may have been applied, although there is no answer.
+        let mut in_doubt = false;
+        let fails = |error: Error, in_doubt: bool| {
+            if in_doubt && !repeatable { error.in_doubt(name.to_string()) } else { error }
+        };
         let mut patience = Patience::new(link.config.connect_timeout);
         loop {
             let node = at.unwrap_or_else(|| link.routes.node(&head));
@@ -174,7 +177,7 @@ impl Lane {
                 None => match self.dial(link, node) {
                     Ok((reached, welcome)) => {
                         if !self.may_send(&head, repeatable, sent_to, &welcome) {
-                            return Err(Error::OutcomeUnknown { what: name.to_string() });
+                            return Err(Error::session_is_over(name.to_string()));
                         }
                         if reached != node && at.is_none() {
                             continue;
@@ -186,13 +189,13 @@ impl Lane {
                         link.routes.another(&head, node);
                         if at.is_some() || !patience.wait() {
                             self.lost = true;
-                            return Err(unreachable(error, sent_to.is_some() && !repeatable, name));
+                            return Err(fails(error, in_doubt));
                         }
                         continue;
                     }
                     Err(error) => {
                         self.lost = true;
-                        return Err(error);
+                        return Err(fails(error, in_doubt));
                     }
                 },
             };
@@ -215,8 +218,9 @@ impl Lane {
                     connection.consume(end);
                     return result;
                 }
-                Ok(Attempt::Moved) => {}
+                Ok(Attempt::Moved) => in_doubt = true,
                 Ok(Attempt::Elsewhere(elsewhere)) => {
+                    in_doubt |= elsewhere.begun;
                     link.routes.elsewhere(&head, node, &elsewhere);
                     let moved = link.routes.node(&head) != node;
                     let at_once = moved && patience.is_fresh();
@@ -224,12 +228,13 @@ impl Lane {
                         self.lost = true;
                         let after = link.config.connect_timeout;
                         let tried = "the nodes of the cluster: none of them serves the object".to_owned();
-                        return Err(Error::Unreachable { tried, after });
+                        return Err(fails(Error::Unreachable { tried, after }, in_doubt));
                     }
                 }
                 Err(error) => {
                     tracing::debug!(%error, "the connection broke; connecting again");
                     self.connections.swap_remove(place);
+                    in_doubt = true;
                 }
             }
         }
@@ -249,10 +254,6 @@ impl Lane {
     }
 }
 
-fn unreachable(error: Error, in_doubt: bool, name: CallName<'_>) -> Error {
-    if in_doubt { Error::OutcomeUnknown { what: name.to_string() } } else { error }
-}
-
 impl Connection {
     /// Sends the frame and reads until the answer is complete at the start of `input`, or `goes_on` says no.
     fn attempt(
@@ -267,11 +268,11 @@ impl Connection {
         let version = link.news.load(Ordering::Relaxed);
         if version != self.told {
             if let Some(news) = link.news() {
-                self.stream.write_all(&news)?;
+                self.channel.write_all(&news)?;
             }
             self.told = version;
         }
-        self.stream.write_all(frame)?;
+        self.channel.write_all(frame)?;
         let mut withdrawn = false;
         loop {
             while let Some(end) =
@@ -306,7 +307,7 @@ impl Connection {
                     if deadline.is_some_and(|deadline| !withdrawn && deadline <= Instant::now()) {
                         // The answer may be on its way: the server says which of both it is.
                         withdrawn = true;
-                        self.stream.write_all(&wire::withdraw_frame(head, seq))?;
+                        self.channel.write_all(&wire::withdraw_frame(head, seq))?;
                     } else if !goes_on() {
                         return Ok(Attempt::Moved);
                     }
@@ -331,13 +332,13 @@ impl Connection {
         let room = &mut self.input[self.filled..];
         if let Some(end) = self.spin.begin() {
             loop {
-                match recv(&self.stream, &mut *room, RecvFlags::DONTWAIT) {
-                    Ok((read, _)) => {
+                match self.channel.try_receive(room) {
+                    Ok(read) => {
                         self.spin.found();
                         return Ok(read);
                     }
-                    Err(rustix::io::Errno::AGAIN) => {}
-                    Err(error) => return Err(error.into()),
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                    Err(error) => return Err(error),
                 }
                 if Instant::now() > end {
                     self.spin.missed();
@@ -352,18 +353,11 @@ impl Connection {
         // A wait that is shorter than what is set anyway has to be set.
         let sets = timeout.is_some_and(|timeout| self.pause.is_none_or(|pause| timeout < pause));
         if sets {
-            self.stream.set_read_timeout(timeout)?;
+            self.channel.set_read_timeout(timeout)?;
         }
-        let result = loop {
-            match recv(&self.stream, &mut *room, RecvFlags::empty()) {
-                Ok((read, _)) => break Ok(read),
-                Err(rustix::io::Errno::INTR) => {}
-                Err(rustix::io::Errno::AGAIN) => break Err(ErrorKind::TimedOut.into()),
-                Err(error) => break Err(error.into()),
-            }
-        };
+        let result = self.channel.read(room);
         if sets {
-            self.stream.set_read_timeout(self.pause)?;
+            self.channel.set_read_timeout(self.pause)?;
         }
         result
     }

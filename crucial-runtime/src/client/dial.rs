@@ -1,58 +1,52 @@
 //! Connecting without blocking, for async calls and for presence.
 
-use std::{
-    future::Future,
-    io,
-    time::{Duration, Instant},
-};
+use std::{future::Future, io, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     time::{sleep, timeout},
 };
 
-use super::{Dial, Link, NODE, answer_length, routes::NodeId};
+use super::{Dial, Link, NODE, answer_length, at, patience::Patience, routes::NodeId};
 use crate::{
     error::{Error, Result},
     id::SessionId,
-    net::{self, TcpStream},
+    net::Stream,
     wire::Welcome,
 };
 
 impl Link {
     /// Connects and greets; tries again while no server is reachable. As [`dial`](Link::dial).
-    pub(super) async fn reach(&self, session: SessionId) -> Result<(TcpStream, Welcome)> {
-        let start = Instant::now();
-        let mut pause = Duration::from_millis(5);
+    pub(super) async fn reach(&self, session: SessionId) -> Result<(Stream, Welcome)> {
+        let after = self.config.connect_timeout;
+        let mut patience = Patience::from_now(after);
         loop {
             let tried = match self.reach_once(session).await {
                 Ok(connected) => return Ok(connected),
                 Err(Dial::Refused(error)) => return Err(error),
                 Err(Dial::Unreachable(tried)) => tried,
             };
-            let after = self.config.connect_timeout;
-            if start.elapsed() + pause > after {
+            let Some(pause) = patience.pause() else {
                 return Err(Error::Unreachable { tried: tried.join("; "), after });
-            }
+            };
             sleep(pause).await;
-            pause = (pause * 2).min(Duration::from_millis(500));
         }
     }
 
-    async fn reach_once(&self, session: SessionId) -> Result<(TcpStream, Welcome), Dial> {
+    async fn reach_once(&self, session: SessionId) -> Result<(Stream, Welcome), Dial> {
         let mut tried = Vec::new();
         for server in &self.servers {
             match self.meet(server, session, self.config.connect_timeout).await {
                 Ok((stream, Ok(welcome))) => return Ok((stream, welcome)),
-                Ok((_, Err(refusal))) => return Err(Dial::Refused(refusal)),
-                Err(error) => tried.push(format!("{server}: {error}")),
+                Ok((_, Err(refusal))) => return Err(Dial::Refused(at(server, refusal))),
+                Err(error) => self.not_connected(server, &error, &mut tried)?,
             }
         }
         Err(Dial::Unreachable(tried))
     }
 
     /// Connects to a node of the cluster, if it can be reached at once. As [`dial_node`](Link::dial_node).
-    pub(super) async fn reach_node(&self, node: NodeId, session: SessionId) -> Result<(TcpStream, Welcome)> {
+    pub(super) async fn reach_node(&self, node: NodeId, session: SessionId) -> Result<(Stream, Welcome)> {
         let patience = self.config.connect_timeout.min(NODE);
         let failed =
             |reason: String| Error::Unreachable { tried: format!("node {node}: {reason}"), after: patience };
@@ -67,11 +61,11 @@ impl Link {
         server: &str,
         session: SessionId,
         patience: Duration,
-    ) -> io::Result<(TcpStream, Result<Welcome>)> {
-        let mut stream = within(patience, TcpStream::connect(server)).await?;
-        net::prepare(&stream)?;
+    ) -> io::Result<(Stream, Result<Welcome>)> {
+        let mut stream = within(patience, Stream::connect(server, &self.security)).await?;
         let greet = async {
             stream.write_all(&self.greeting(session)).await?;
+            stream.flush().await?;
             let mut length = [0; 4];
             stream.read_exact(&mut length).await?;
             let mut answer = vec![0; answer_length(length)?];

@@ -5,6 +5,7 @@
 //! within [`Config::connect_timeout`], resume the session, send the unanswered requests again.
 
 mod blocking;
+mod channel;
 mod dial;
 mod patience;
 mod presence;
@@ -14,15 +15,17 @@ mod spin;
 
 use std::{
     fmt,
-    io::{self, Read, Write},
+    io::{self, Read},
     net::{TcpStream, ToSocketAddrs},
     sync::{
         Arc, Mutex, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
+use channel::Channel;
+use patience::Patience;
 use routes::{NodeId, Routes};
 pub use spin::Spin;
 
@@ -33,6 +36,7 @@ use crate::{
     error::{Error, Result},
     id::{MemberId, RunId, SessionId, ThreadId},
     run,
+    security::{self, Security},
     wire::{self, Hello, Plane, REQUEST_HEADER, Welcome},
 };
 
@@ -70,6 +74,7 @@ impl fmt::Debug for Remote {
 /// What all connections of a process to a run's server have in common.
 struct Link {
     config: Arc<Config>,
+    security: Security,
     servers: Vec<String>,
     run: RunId,
     member: MemberId,
@@ -91,8 +96,8 @@ impl Remote {
     /// Connects to the first of the servers that answers, and starts or joins the run.
     ///
     /// # Errors
-    /// If no server is reachable within [`Config::connect_timeout`], it refuses the client, or it doesn't know the
-    /// run that is joined.
+    /// If no server is reachable within [`Config::connect_timeout`], it refuses the client, it doesn't know the run that is
+    /// joined, or there is a token and this program was built without TLS.
     pub fn connect(
         config: &Arc<Config>,
         servers: &[String],
@@ -100,7 +105,7 @@ impl Remote {
         member: MemberId,
         part: Part,
     ) -> Result<Self> {
-        let link = Link::new(config, servers, run, member, part);
+        let link = Link::new(config, servers, run, member, part)?;
         let first = blocking::Lane::open(&link)?;
         link.idle.lock().unwrap().push(first);
         Ok(Self::on(link))
@@ -118,7 +123,7 @@ impl Remote {
         member: MemberId,
         part: Part,
     ) -> Result<Self> {
-        let link = Link::new(config, servers, run, member, part);
+        let link = Link::new(config, servers, run, member, part)?;
         link.reach(SessionId(crate::id::fresh())).await?;
         Ok(Self::on(link))
     }
@@ -132,9 +137,16 @@ impl Remote {
 }
 
 impl Link {
-    fn new(config: &Arc<Config>, servers: &[String], run: RunId, member: MemberId, part: Part) -> Arc<Self> {
-        Arc::new(Link {
+    fn new(
+        config: &Arc<Config>,
+        servers: &[String],
+        run: RunId,
+        member: MemberId,
+        part: Part,
+    ) -> Result<Arc<Self>> {
+        Ok(Arc::new(Link {
             config: config.clone(),
+            security: Security::new(config)?,
             servers: servers.to_vec(),
             run,
             member,
@@ -150,52 +162,50 @@ impl Link {
             welcome: OnceLock::new(),
             idle: Mutex::default(),
             ended: AtomicBool::new(false),
-        })
+        }))
     }
 
     /// Connects and greets; tries again while no server is reachable.
-    fn dial(&self, session: SessionId) -> Result<(TcpStream, Welcome)> {
-        let start = Instant::now();
-        let mut pause = Duration::from_millis(5);
+    fn dial(&self, session: SessionId) -> Result<(Channel, Welcome)> {
+        let after = self.config.connect_timeout;
+        let mut patience = Patience::from_now(after);
         loop {
             let tried = match self.dial_once(session) {
                 Ok(connected) => return Ok(connected),
                 Err(Dial::Refused(error)) => return Err(error),
                 Err(Dial::Unreachable(tried)) => tried,
             };
-            let after = self.config.connect_timeout;
-            if start.elapsed() + pause > after {
+            if !patience.wait() {
                 return Err(Error::Unreachable { tried: tried.join("; "), after });
             }
-            std::thread::sleep(pause);
-            pause = (pause * 2).min(Duration::from_millis(500));
         }
     }
 
-    fn dial_once(&self, session: SessionId) -> Result<(TcpStream, Welcome), Dial> {
+    fn dial_once(&self, session: SessionId) -> Result<(Channel, Welcome), Dial> {
         let mut tried = Vec::new();
         for server in &self.servers {
-            match connect(server, self.config.connect_timeout) {
-                Ok(mut stream) => match self.greet(&mut stream, session, self.config.connect_timeout) {
-                    Ok(Ok(welcome)) => return Ok((stream, welcome)),
-                    Ok(Err(refusal)) => return Err(Dial::Refused(refusal)),
+            match connect(server, self.config.connect_timeout, &self.security) {
+                Ok(mut channel) => match self.greet(&mut channel, session, self.config.connect_timeout) {
+                    Ok(Ok(welcome)) => return Ok((channel, welcome)),
+                    Ok(Err(refusal)) => return Err(Dial::Refused(at(server, refusal))),
                     Err(error) => tried.push(format!("{server}: no greeting: {error}")),
                 },
-                Err(error) => tried.push(format!("{server}: {error}")),
+                Err(error) => self.not_connected(server, &error, &mut tried)?,
             }
         }
         Err(Dial::Unreachable(tried))
     }
 
     /// Connects to a node of the cluster, if it can be reached at once.
-    fn dial_node(&self, node: NodeId, session: SessionId) -> Result<(TcpStream, Welcome)> {
+    fn dial_node(&self, node: NodeId, session: SessionId) -> Result<(Channel, Welcome)> {
         let patience = self.config.connect_timeout.min(NODE);
         let failed =
             |reason: String| Error::Unreachable { tried: format!("node {node}: {reason}"), after: patience };
         let address = self.routes.address(node).ok_or_else(|| failed("it is not up".to_owned()))?;
-        let mut stream = connect(&address, patience).map_err(|e| failed(format!("{address}: {e}")))?;
-        let welcome = self.greet(&mut stream, session, patience);
-        Ok((stream, welcome.map_err(|e| failed(format!("{address}: {e}")))??))
+        let mut channel =
+            connect(&address, patience, &self.security).map_err(|e| failed(format!("{address}: {e}")))?;
+        let welcome = self.greet(&mut channel, session, patience);
+        Ok((channel, welcome.map_err(|e| failed(format!("{address}: {e}")))??))
     }
 
     /// Greets the server.
@@ -204,18 +214,28 @@ impl Link {
     /// what the run wrote, so it must refuse the run instead of answering with fresh objects.
     fn greet(
         &self,
-        stream: &mut TcpStream,
+        channel: &mut Channel,
         session: SessionId,
         patience: Duration,
     ) -> io::Result<Result<Welcome>> {
-        stream.set_read_timeout(Some(patience))?;
-        stream.write_all(&self.greeting(session))?;
+        channel.set_read_timeout(Some(patience))?;
+        channel.write_all(&self.greeting(session))?;
         let mut length = [0; 4];
-        stream.read_exact(&mut length)?;
+        channel.read_exact(&mut length)?;
         let mut answer = vec![0; answer_length(length)?];
-        stream.read_exact(&mut answer)?;
-        stream.set_read_timeout(None)?;
+        channel.read_exact(&mut answer)?;
+        channel.set_read_timeout(None)?;
         Ok(self.greeted(&answer))
+    }
+
+    /// Takes down why there is no connection to a server. One that doesn't accept this client, or that this client doesn't,
+    /// is not tried again; but where it was accepted before, somebody may have changed bytes on the way.
+    fn not_connected(&self, server: &str, error: &io::Error, tried: &mut Vec<String>) -> Result<(), Dial> {
+        if security::is_refusal(error) && self.welcome.get().is_none() {
+            return Err(Dial::Refused(Error::Refused { reason: format!("{server}: {error}") }));
+        }
+        tried.push(format!("{server}: {error}"));
+        Ok(())
     }
 
     fn greeting(&self, session: SessionId) -> Vec<u8> {
@@ -281,13 +301,21 @@ fn answer_length(length: [u8; 4]) -> io::Result<usize> {
     Ok(length)
 }
 
-fn connect(server: &str, timeout: Duration) -> io::Result<TcpStream> {
+/// Says which server has refused.
+fn at(server: &str, refusal: Error) -> Error {
+    match refusal {
+        Error::Refused { reason } => Error::Refused { reason: format!("{server}: {reason}") },
+        refusal => refusal,
+    }
+}
+
+fn connect(server: &str, timeout: Duration, security: &Security) -> io::Result<Channel> {
     let mut last = io::Error::other("the name has no address");
     for address in server.to_socket_addrs()? {
         match TcpStream::connect_timeout(&address, timeout) {
             Ok(stream) => {
                 prepare(&stream)?;
-                return Ok(stream);
+                return Channel::open(stream, security, timeout);
             }
             Err(error) => last = error,
         }

@@ -19,6 +19,11 @@ impl Patience {
         Patience { limit, since: None, pause: PAUSE.0 }
     }
 
+    /// As [`new`](Self::new), with the first attempt as a part of the time.
+    pub(super) fn from_now(limit: Duration) -> Self {
+        Patience { since: Some(Instant::now()), ..Self::new(limit) }
+    }
+
     /// Whether nothing has failed yet; from now on something has.
     pub(super) fn is_fresh(&mut self) -> bool {
         let fresh = self.since.is_none();

@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::{Link, routes::NodeId};
 use crate::{
     id::{self, SessionId},
-    net::TcpStream,
+    net::Stream,
     run, wire,
 };
 
@@ -63,8 +63,9 @@ async fn stay(link: Weak<Link>, node: NodeId) -> io::Result<()> {
     }
 }
 
-async fn ask(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
+async fn ask(stream: &mut Stream) -> io::Result<Vec<u8>> {
     stream.write_all(&wire::map_frame()).await?;
+    stream.flush().await?;
     let length = stream.read_u32_le().await? as usize;
     if length > wire::GREETING_LIMIT {
         return Err(io::Error::other("a map is not that long"));

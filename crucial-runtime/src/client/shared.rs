@@ -14,7 +14,7 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     sync::Notify,
 };
 
@@ -27,7 +27,7 @@ use crate::{
     dso::{BoxFuture, CallName, Head, OwnedRequest},
     error::{Error, Result},
     id::{self, SessionId},
-    net::TcpStream,
+    net::Stream,
     run,
     wire::{self, Elsewhere},
 };
@@ -73,8 +73,21 @@ struct Slot {
     frame: Vec<u8>,
     /// Whether it does no harm to send it to a server that may have applied it.
     repeatable: bool,
+    /// Whether it may have been applied, although there is no answer.
+    in_doubt: bool,
     /// The caller gave up: its call is taken back if it is parked.
     withdrawn: bool,
+}
+
+impl Slot {
+    fn waits_at(&self, node: NodeId) -> bool {
+        self.node == node && !self.frame.is_empty()
+    }
+
+    /// What a failure means for this call.
+    fn fails(&self, error: Error) -> Error {
+        if self.in_doubt && !self.repeatable { error.in_doubt(String::new()) } else { error }
+    }
 }
 
 enum State {
@@ -153,6 +166,7 @@ impl Inner {
             patience,
             frame,
             repeatable,
+            in_doubt: false,
             withdrawn: false,
         });
         drop(calls);
@@ -170,10 +184,13 @@ impl Inner {
         if for_good {
             calls.broken = Some(error.clone());
         }
-        let failed: Vec<_> =
-            (calls.base..).zip(&calls.slots).filter(|(_, slot)| which(slot)).map(|(seq, _)| seq).collect();
+        let failed: Vec<_> = (calls.base..)
+            .zip(&calls.slots)
+            .filter(|(_, slot)| which(slot))
+            .map(|(seq, slot)| (seq, slot.fails(error.clone())))
+            .collect();
         let wakers: Vec<_> =
-            failed.into_iter().filter_map(|seq| calls.answer(seq, Err(error.clone()))).collect();
+            failed.into_iter().filter_map(|(seq, error)| calls.answer(seq, Err(error))).collect();
         calls.forget();
         drop(calls);
         wakers.into_iter().for_each(Waker::wake);
@@ -226,17 +243,16 @@ impl Inner {
         from: NodeId,
         elsewhere: &Elsewhere,
     ) -> Option<Waker> {
-        let slot = calls.slot(seq)?;
-        if slot.node != from || slot.frame.is_empty() {
-            return None;
-        }
+        let slot = calls.slot(seq).filter(|slot| slot.waits_at(from))?;
+        slot.in_doubt |= elsewhere.begun;
         let routes = &self.link.routes;
         routes.elsewhere(&slot.head, from, elsewhere);
         let at_once = slot.patience.is_fresh() && routes.node(&slot.head) != from;
         let Some(pause) = slot.patience.pause() else {
             let after = self.link.config.connect_timeout;
             let tried = "the nodes of the cluster: none of them serves the object".to_owned();
-            return calls.answer(seq, Err(Error::Unreachable { tried, after }));
+            let error = slot.fails(Error::Unreachable { tried, after });
+            return calls.answer(seq, Err(error));
         };
         let inner = self.clone();
         run::own().spawn(async move {
@@ -256,29 +272,27 @@ impl Inner {
         let base = calls.base;
         let (mut moved, mut failed) = (Vec::new(), Vec::new());
         for (seq, slot) in (base..).zip(&mut calls.slots) {
-            if slot.node != node || slot.frame.is_empty() {
+            if !slot.waits_at(node) {
                 continue;
             }
-            if lost.is_some() {
+            if let Some(error) = lost {
                 routes.unreachable(node);
                 if routes.node(&slot.head) == node {
                     routes.another(&slot.head, node);
                 }
                 if slot.patience.pause().is_none() {
-                    failed.push((seq, slot.repeatable));
+                    failed.push((seq, slot.fails(error.clone())));
                     continue;
                 }
             }
             if routes.node(&slot.head) != node {
+                // If there is a connection, it was sent.
+                slot.in_doubt |= lost.is_none();
                 moved.push(seq);
             }
         }
         let mut wakers = Vec::new();
-        for (seq, repeatable) in failed {
-            let error = match lost {
-                Some(error) if repeatable => error.clone(),
-                _ => Error::OutcomeUnknown { what: String::new() },
-            };
+        for (seq, error) in failed {
             wakers.extend(calls.answer(seq, Err(error)));
         }
         calls.forget();
@@ -288,7 +302,7 @@ impl Inner {
     }
 
     fn has_calls(&self, node: NodeId) -> bool {
-        self.calls.lock().unwrap().slots.iter().any(|slot| slot.node == node && !slot.frame.is_empty())
+        self.calls.lock().unwrap().slots.iter().any(|slot| slot.waits_at(node))
     }
 
     fn work(&self, node: NodeId) -> Arc<Notify> {
@@ -336,7 +350,7 @@ impl Calls {
     fn unanswered(&mut self, node: NodeId) -> Vec<u8> {
         let mut frames = Vec::new();
         for (i, slot) in self.slots.iter().enumerate() {
-            if slot.node == node && !slot.frame.is_empty() {
+            if slot.waits_at(node) {
                 frames.extend_from_slice(&slot.frame);
                 if slot.withdrawn {
                     frames.extend_from_slice(&wire::withdraw_frame(&slot.head, self.base + i as u64));
@@ -436,7 +450,7 @@ async fn drive(calls: Arc<Inner>, node: NodeId) {
                     let clustered = welcome.cluster.is_some();
                     let in_doubt =
                         |slot: &Slot| !(slot.repeatable || clustered && slot.head.object.is_persistent());
-                    let error = Error::OutcomeUnknown { what: String::new() };
+                    let error = Error::session_is_over(String::new());
                     calls.fail(&error, false, |slot| slot.node == node && in_doubt(slot));
                 }
                 stream
@@ -468,9 +482,28 @@ async fn drive(calls: Arc<Inner>, node: NodeId) {
                 continue;
             }
         };
-        match converse(stream, &calls, node, &work).await {
+        let ended = match stream {
+            Stream::Plain(stream) => {
+                let (reader, writer) = stream.into_split();
+                converse(reader, writer, &calls, node, &work).await
+            }
+            #[cfg(feature = "tls")]
+            Stream::Tls(stream) => {
+                let (reader, writer) = tokio::io::split(stream);
+                converse(reader, writer, &calls, node, &work).await
+            }
+        };
+        match ended {
             Ok(()) => return,
-            Err(error) => tracing::debug!(%error, "the shared connection broke; connecting again"),
+            Err(error) => {
+                tracing::debug!(%error, "the shared connection broke; connecting again");
+                let mut calls = calls.calls.lock().unwrap();
+                calls
+                    .slots
+                    .iter_mut()
+                    .filter(|slot| slot.waits_at(node))
+                    .for_each(|slot| slot.in_doubt = true);
+            }
         }
     }
 }
@@ -479,8 +512,13 @@ async fn drive(calls: Arc<Inner>, node: NodeId) {
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Writes and reads until the connection breaks (an error) or nobody needs it any more.
-async fn converse(stream: TcpStream, calls: &Arc<Inner>, node: NodeId, work: &Notify) -> io::Result<()> {
-    let (mut reader, mut writer) = stream.into_split();
+async fn converse(
+    mut reader: impl AsyncRead + Unpin,
+    mut writer: impl AsyncWrite + Unpin,
+    calls: &Arc<Inner>,
+    node: NodeId,
+    work: &Notify,
+) -> io::Result<()> {
     let again = calls.calls.lock().unwrap().unanswered(node);
     let mut told = 0;
     let mut news = || {
@@ -488,24 +526,28 @@ async fn converse(stream: TcpStream, calls: &Arc<Inner>, node: NodeId, work: &No
         let changed = std::mem::replace(&mut told, version) != version;
         changed.then(|| calls.link.news()).flatten()
     };
-    if let Some(news) = news() {
-        writer.write_all(&news).await?;
-    }
-    writer.write_all(&again).await?;
-    drop(again);
+    // Invariant: answers are read while calls are written, those of the last connection, too. A server that has answers to
+    // write reads nothing until they are taken.
     let write = async {
-        let mut frames = Vec::new();
+        if let Some(news) = news() {
+            writer.write_all(&news).await?;
+            writer.flush().await?;
+        }
+        let mut frames = again;
         loop {
-            std::mem::swap(calls.calls.lock().unwrap().output(node), &mut frames);
             if !frames.is_empty() {
                 if let Some(news) = news() {
                     writer.write_all(&news).await?;
                 }
                 writer.write_all(&frames).await?;
+                writer.flush().await?;
                 frames.clear();
-            } else if calls.is_over() {
-                return io::Result::Ok(());
-            } else {
+            }
+            std::mem::swap(calls.calls.lock().unwrap().output(node), &mut frames);
+            if frames.is_empty() {
+                if calls.is_over() {
+                    return io::Result::Ok(());
+                }
                 work.notified().await;
             }
         }

@@ -1,14 +1,21 @@
-//! The sockets of async code: those of tokio, or with the feature `simulation` those of a simulated network.
+//! The connections of async code, with or without TLS ([`crate::security`]): over sockets of tokio, or with the feature
+//! `simulation` over those of a simulated network.
 
+mod duplex;
 #[cfg(feature = "simulation")]
 mod simulated;
+mod stream;
 
+pub use duplex::Duplex;
+#[cfg(feature = "tls")]
+pub(crate) use duplex::Source;
 #[cfg(feature = "simulation")]
 pub use simulated::{
-    OwnedReadHalf, OwnedWriteHalf, TcpListener, TcpStream, prepare, reset, shutdown, try_receive,
+    OwnedReadHalf, OwnedWriteHalf, TcpListener, TcpStream, listen, prepare, reset, shutdown, try_receive,
 };
+pub use stream::Stream;
 #[cfg(not(feature = "simulation"))]
-pub use system::{prepare, shutdown, try_receive};
+pub use system::{listen, prepare, shutdown, try_receive};
 #[cfg(not(feature = "simulation"))]
 pub use tokio::net::{
     TcpListener, TcpStream,
@@ -17,10 +24,22 @@ pub use tokio::net::{
 
 #[cfg(not(feature = "simulation"))]
 mod system {
-    use std::io;
+    use std::{io, net::SocketAddr};
 
     use rustix::net::{RecvFlags, recv};
-    use tokio::net::TcpStream;
+    use tokio::net::{TcpListener, TcpStream, lookup_host};
+
+    /// Listens at `address` (`host:port`); with `own`, only if nobody but this machine can reach it.
+    ///
+    /// # Errors
+    /// `AddrNotAvailable` if others can; if it is wrong or in use.
+    pub async fn listen(address: &str, own: bool) -> io::Result<TcpListener> {
+        let addresses: Vec<_> = lookup_host(address).await?.collect();
+        if own && !addresses.iter().map(SocketAddr::ip).all(|ip| ip.is_loopback()) {
+            return Err(io::ErrorKind::AddrNotAvailable.into());
+        }
+        TcpListener::bind(&addresses[..]).await
+    }
 
     /// Sets what every connection needs.
     ///

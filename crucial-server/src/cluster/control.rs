@@ -9,7 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crucial_runtime::error::{Error, Result};
+use crucial_runtime::{
+    error::{Error, Result},
+    id,
+};
 use openraft::{ChangeMembers, async_runtime::watch::WatchReceiver};
 
 use super::{
@@ -420,6 +423,7 @@ impl Cluster {
     /// Invariant: the objects of a partition are served by one node. It has them from the owner before, who does not serve
     /// them any more; or the owner before is lost, and with it the objects: then none of them are here either.
     /// A node that has started again has lost what it owned, also where the placement, as it is known here, doesn't say so yet.
+    /// Which luggage counts, the placement says: this node may have more, or have got it when it knew an older placement.
     fn open_gates(&self, placement: &Placement) {
         let gates = self.gates.get_or_init(|| placement.owners.iter().map(|_| false.into()).collect());
         let incarnation = self.node.incarnation();
@@ -442,11 +446,17 @@ impl Cluster {
                 continue;
             }
             if owned && !open {
-                if let Some((then, objects)) = moves.arrived.remove(&number)
-                    && then == lost
-                    && let Err(error) = self.node.unpack(&objects)
-                {
+                let luggage = placement.luggage[number];
+                let arrived = moves.arrived.remove(&number).unwrap_or_default();
+                let counts = arrived.into_iter().find(|(other, _)| *other == luggage);
+                let unpacked = match counts {
+                    Some((_, objects)) => self.node.unpack(&objects),
+                    None if luggage == 0 => Ok(()),
+                    None => Err(Error::Refused { reason: format!("luggage {luggage:#x} is not here") }),
+                };
+                if let Err(error) = unpacked {
                     tracing::error!(partition = number, %error, "objects that came can't be taken in: a defect");
+                    continue;
                 }
                 moves.opened.insert(number, placement.epoch);
                 *gate.write().unwrap() = true;
@@ -478,6 +488,8 @@ impl Cluster {
     /// certainly not happened.
     async fn hand(self: &Arc<Self>, number: usize, to: NodeId) {
         let gates = self.gates.get().expect("it owns a partition");
+        let luggage = id::fresh() as u64 | 1;
+        let Some(opened) = self.moves.lock().unwrap().opened.get(&number).copied() else { return };
         let packed = aside(|| {
             // Waits for the calls that are being served.
             *gates[number].write().unwrap() = false;
@@ -488,7 +500,8 @@ impl Cluster {
             Ok(objects) => {
                 let patience = TAKING + Duration::from_millis(objects.len() as u64 / 10_000);
                 let (from, objects) = (self.id, Bytes(objects));
-                let ask = |node: NodeClient, cx| async move { node.take(cx, number, from, objects).await };
+                let ask =
+                    |node: NodeClient, cx| async move { node.take(cx, number, from, luggage, objects).await };
                 self.peers.ask(to, None, Lane::Bulk, patience, ask).await.and_then(|taken| taken)
             }
             Err(error) => Err(error),
@@ -499,7 +512,8 @@ impl Cluster {
             return tokio::time::sleep(Duration::from_secs(1)).await;
         }
         loop {
-            match self.change(Change::Own { partition: number, from: self.id, to }, 0).await {
+            let own = Change::Own { partition: number, from: self.id, opened, to, luggage };
+            match self.change(own, 0).await {
                 Ok(_) => break,
                 Err(Error::Refused { .. }) => {
                     // Nobody else makes this change, so the placement shows whether an earlier attempt did.

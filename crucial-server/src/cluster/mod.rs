@@ -43,7 +43,8 @@ use crucial_runtime::{
     dso::BoxFuture,
     error::{Error, Result},
     id::ObjectId,
-    net::TcpStream,
+    net::Stream,
+    security::Security,
     wire::{self, Elsewhere, Incoming, Place},
 };
 use openraft::storage::RaftLogStorage;
@@ -79,6 +80,8 @@ const NAMED: usize = 20;
 /// What can be chosen when a node starts.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// The address (`host:port`) at which clients and other nodes reach this one; none for the one at which it listens.
+    pub advertise: Option<String>,
     /// Nodes of the cluster to join; none to begin a cluster.
     pub join: Vec<String>,
     /// Where logs and snapshots are kept; none to keep them in memory.
@@ -199,11 +202,13 @@ impl Cluster {
         durable: bool,
     ) -> Result<(Arc<Self>, JoinHandle<()>)> {
         let node = listener.node().clone();
-        let address = listener.address().map_err(|e| Error::io("asking for the address", &e))?.to_string();
+        let own = listener.address().map_err(|e| Error::io("asking for the address", &e))?;
+        let address = options.advertise.clone().unwrap_or_else(|| own.to_string());
+        let security = listener.security().clone();
         node.await_cluster();
         // Other nodes have to reach this one before it is part of the cluster.
         let serving = tokio::spawn(listener.serve());
-        match Self::enter_cluster(node, address, options, store, durable).await {
+        match Self::enter_cluster(node, address, security, options, store, durable).await {
             Ok(cluster) => Ok((cluster, serving)),
             Err(error) => {
                 serving.abort();
@@ -215,6 +220,7 @@ impl Cluster {
     async fn enter_cluster(
         node: Arc<Node>,
         address: String,
+        security: Security,
         options: Options,
         store: Store,
         durable: bool,
@@ -222,7 +228,7 @@ impl Cluster {
         let stored = |e: std::io::Error| Error::io("reading the data directory", &e);
         let remembered: Option<Remembered> = store.get("node").map_err(stored)?.flatten();
         let forgotten = Mutex::new(store.get(FORGOTTEN).map_err(stored)?.unwrap_or_default());
-        let peers = Peers::new();
+        let peers = Peers::new(security);
         let (remembered, begins, joined) = match remembered {
             Some(remembered) => (remembered, None, false),
             None if options.join.is_empty() => {
@@ -442,7 +448,7 @@ impl Cluster {
 
     fn elsewhere(&self, partition: usize) -> Elsewhere {
         let leader = self.partition(partition).and_then(|p| p.group.leader());
-        Elsewhere { map: self.placement.get().map(), leader }
+        Elsewhere { map: self.placement.get().map(), leader, begun: false }
     }
 
     fn partition_of(&self, object: ObjectId) -> usize {
@@ -456,22 +462,30 @@ impl Cluster {
     }
 
     /// Takes in the ephemeral objects of a partition. They are served here when this node owns the partition.
-    fn take(&self, partition: usize, from: NodeId, objects: &[u8]) -> Result<()> {
+    fn take(&self, partition: usize, from: NodeId, luggage: u64, objects: Vec<u8>) -> Result<()> {
         if self.stopping.load(Ordering::SeqCst) {
             return Err(Error::Refused { reason: format!("node {} is about to stop", self.id) });
         }
-        let lost = self.placement.get().lost.get(partition).copied().unwrap_or(0);
         tracing::debug!(partition, from, bytes = objects.len(), "ephemeral objects have arrived");
-        self.moves.lock().unwrap().arrived.insert(partition, (lost, objects.to_vec()));
+        let mut moves = self.moves.lock().unwrap();
+        let arrived = moves.arrived.entry(partition).or_default();
+        arrived.retain(|(other, _)| *other != luggage);
+        if arrived.len() >= ATTEMPTS {
+            arrived.remove(0);
+        }
+        arrived.push((luggage, objects));
         Ok(())
     }
 }
 
+/// How much luggage is kept of a partition: an attempt that failed may arrive late, after the one that succeeded.
+const ATTEMPTS: usize = 4;
+
 /// Partitions whose ephemeral objects come or go.
 #[derive(Debug, Default)]
 struct Moves {
-    /// What has come, by partition, with the epoch in which its owner was lost last.
-    arrived: HashMap<usize, (u64, Vec<u8>)>,
+    /// What has come, by partition. The placement says which of it counts.
+    arrived: HashMap<usize, Vec<(u64, Vec<u8>)>>,
     /// What is on its way to others.
     leaving: HashSet<usize>,
     /// The epoch of the placement when the objects of a partition were opened here.
@@ -578,7 +592,7 @@ impl Others for Cluster {
         Box::pin(async move { Cluster::retire(&self, leave).await })
     }
 
-    fn serve_peer(self: Arc<Self>, stream: TcpStream) -> BoxFuture<'static, ()> {
+    fn serve_peer(self: Arc<Self>, stream: Stream) -> BoxFuture<'static, ()> {
         Box::pin(peers::serve(self, stream))
     }
 

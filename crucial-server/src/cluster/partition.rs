@@ -1,7 +1,7 @@
 //! A partition on this node: its replica of the persistent objects, and the calls that wait for it here.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     fmt,
     sync::{
         Arc, Mutex, Weak,
@@ -139,8 +139,9 @@ impl State {
             links.extend(client.finish_frame(seq, &frame));
         }
         // Answers that go the same way go together.
-        links.sort_unstable_by_key(|link| Arc::as_ptr(link).addr());
-        links.dedup_by(|a, b| Arc::ptr_eq(a, b));
+        // In the order of the answers, whatever the addresses are.
+        let mut seen = HashSet::new();
+        links.retain(|link| seen.insert(Arc::as_ptr(link).addr()));
         links.iter().for_each(|link| link.flush());
     }
 }

@@ -14,8 +14,9 @@ use crucial_runtime::{
     codec,
     error::{Error, Result},
     id::ObjectId,
-    net::{self, TcpStream},
+    net,
     object::TypeInfo,
+    security::{self, Security},
     support::inventory,
     wire::{self, MAGIC, Plane},
 };
@@ -151,7 +152,7 @@ pub trait Node {
     /// Whether a node belongs to a group; none if the node that is asked doesn't lead it.
     async fn belongs(group: GroupId, node: NodeId) -> Option<bool>;
     /// The ephemeral objects of a partition, from their owner.
-    async fn take(partition: usize, from: NodeId, objects: Bytes) -> Result<()>;
+    async fn take(partition: usize, from: NodeId, luggage: u64, objects: Bytes) -> Result<()>;
     /// These objects of a partition differ on the node that says so from those of the leader, who is asked.
     async fn diverged(partition: usize, objects: Vec<(ObjectId, Methods)>);
 }
@@ -179,13 +180,14 @@ const PART: usize = 4 << 20;
 /// How long a node may take to accept a connection.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-fn framed(stream: TcpStream) -> Framed<TcpStream, LengthDelimitedCodec> {
+fn framed(stream: net::Stream) -> Framed<net::Stream, LengthDelimitedCodec> {
     Framed::new(stream, LengthDelimitedCodec::builder().max_frame_length(LONGEST).new_codec())
 }
 
 /// The connections of this node to the others.
 #[derive(Debug)]
 pub struct Peers {
+    security: Security,
     cluster: RwLock<Option<String>>,
     addresses: RwLock<HashMap<NodeId, String>>,
     links: Mutex<HashMap<(NodeId, Lane), Arc<Link>>>,
@@ -212,8 +214,9 @@ struct Link {
 impl Peers {
     /// No connections yet.
     #[must_use]
-    pub fn new() -> Arc<Self> {
+    pub fn new(security: Security) -> Arc<Self> {
         Arc::new(Peers {
+            security,
             cluster: RwLock::default(),
             addresses: RwLock::default(),
             links: Mutex::default(),
@@ -246,13 +249,19 @@ impl Peers {
         let failed =
             |reason: String| Error::Unreachable { tried: format!("{address}: {reason}"), after: PATIENCE };
         let connect = async {
-            let mut stream = TcpStream::connect(address).await.map_err(|e| failed(e.to_string()))?;
             let io = |e: std::io::Error| failed(e.to_string());
-            net::prepare(&stream).map_err(io)?;
+            let mut stream = net::Stream::connect(address, &self.security).await.map_err(|error| {
+                if security::is_refusal(&error) {
+                    Error::Refused { reason: format!("{address}: {error}") }
+                } else {
+                    io(error)
+                }
+            })?;
             let mut greeting = MAGIC.to_vec();
             greeting.push(Plane::Peer as u8);
             greeting.extend_from_slice(&wire::value_frame(&self.greeting(to)));
             stream.write_all(&greeting).await.map_err(io)?;
+            stream.flush().await.map_err(io)?;
             let length = stream.read_u32_le().await.map_err(io)? as usize;
             if length > wire::GREETING_LIMIT {
                 return Err(failed("this is no DSO server".to_owned()));
@@ -313,7 +322,7 @@ impl Peers {
 }
 
 /// Serves another node until it closes the connection.
-pub(crate) async fn serve(cluster: Arc<Cluster>, mut stream: TcpStream) {
+pub(crate) async fn serve(cluster: Arc<Cluster>, mut stream: net::Stream) {
     let greeted = tokio::time::timeout(PATIENCE, greet(&cluster, &mut stream)).await;
     match greeted {
         Ok(Ok(())) => {}
@@ -330,7 +339,7 @@ pub(crate) async fn serve(cluster: Arc<Cluster>, mut stream: TcpStream) {
         .await;
 }
 
-async fn greet(cluster: &Cluster, stream: &mut TcpStream) -> Result<()> {
+async fn greet(cluster: &Cluster, stream: &mut net::Stream) -> Result<()> {
     let io = |e: std::io::Error| Error::io("reading a node's greeting", &e);
     let length = stream.read_u32_le().await.map_err(io)? as usize;
     if length > wire::GREETING_LIMIT {
@@ -341,6 +350,7 @@ async fn greet(cluster: &Cluster, stream: &mut TcpStream) -> Result<()> {
     let greeting: Greeting = codec::decode("a node's greeting", &greeting)?;
     let checked = cluster.peers().greeting(None).check(cluster.id(), &greeting);
     stream.write_all(&wire::value_frame(&checked)).await.map_err(io)?;
+    stream.flush().await.map_err(io)?;
     checked
 }
 
@@ -438,8 +448,15 @@ impl Node for Served {
         group.lease_holds().then(|| group.members().all.contains(&node))
     }
 
-    async fn take(self, _: Context, partition: usize, from: NodeId, objects: Bytes) -> Result<()> {
-        self.cluster.take(partition, from, &objects.0)
+    async fn take(
+        self,
+        _: Context,
+        partition: usize,
+        from: NodeId,
+        luggage: u64,
+        objects: Bytes,
+    ) -> Result<()> {
+        self.cluster.take(partition, from, luggage, objects.0)
     }
 
     async fn diverged(self, _: Context, partition: usize, objects: Vec<(ObjectId, Methods)>) {

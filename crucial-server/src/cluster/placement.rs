@@ -32,6 +32,8 @@ pub struct Placement {
     pub owners: Vec<NodeId>,
     /// For each partition, the last epoch in which its owner was lost, with the ephemeral objects.
     pub lost: Vec<u64>,
+    /// For each partition, the luggage with which its owner got the ephemeral objects; 0 if it began with none.
+    pub luggage: Vec<u64>,
     next: NodeId,
 }
 
@@ -119,8 +121,12 @@ pub enum Change {
         partition: usize,
         /// Its owner.
         from: NodeId,
+        /// The epoch of the placement by which that one began to serve it.
+        opened: u64,
         /// Its new owner.
         to: NodeId,
+        /// What the new owner got: it may have something from an earlier attempt, too.
+        luggage: u64,
     },
 }
 
@@ -141,6 +147,7 @@ impl Placement {
                     replicas,
                     owners: vec![1; partitions],
                     lost: vec![0; partitions],
+                    luggage: vec![0; partitions],
                     next: 1,
                     ..Placement::default()
                 };
@@ -216,14 +223,17 @@ impl Placement {
                 }
                 node
             }
-            Change::Own { partition, from, to } => {
-                if self.owners.get(partition) != Some(&from) {
-                    return refuse(format!("node {from} does not own partition {partition}"));
+            Change::Own { partition, from, opened, to, luggage } => {
+                // Invariant: what moves is the state that all acknowledged calls have left. One who was lost since may
+                // say this late, when another start of it, or another node, serves the partition already.
+                if self.owners.get(partition) != Some(&from) || self.lost[partition] > opened {
+                    return refuse(format!("node {from} does not own partition {partition} (any more)"));
                 }
                 if self.nodes.get(&to).is_none_or(|n| n.state != State::Up) {
                     return refuse(format!("node {to} is not up"));
                 }
                 self.owners[partition] = to;
+                self.luggage[partition] = luggage;
                 to
             }
         };
@@ -257,6 +267,7 @@ impl Placement {
         for (partition, owner) in self.owners.iter_mut().enumerate() {
             if *owner == node {
                 self.lost[partition] = epoch;
+                self.luggage[partition] = 0;
                 if move_on {
                     *owner = wanted[partition].unwrap_or(node);
                 }
@@ -352,7 +363,9 @@ mod tests {
         for (partition, wanted) in placement.wanted_owners().into_iter().enumerate() {
             let (from, to) = (placement.owners[partition], wanted.unwrap());
             if from != to {
-                placement.change(Change::Own { partition, from, to }).unwrap();
+                let opened = placement.epoch;
+                placement.change(Change::Own { partition, from, opened, to, luggage: 7 }).unwrap();
+                assert_eq!(placement.luggage[partition], 7);
             }
         }
     }
@@ -424,6 +437,22 @@ mod tests {
         let lost = placement.lost.clone();
         placement.change(start).unwrap();
         assert_eq!(placement.lost, lost);
+    }
+
+    #[test]
+    fn an_owner_that_was_lost_gives_nothing_away() {
+        let mut placement = begin();
+        join(&mut placement, 2);
+        let give = |opened| Change::Own { partition: 3, from: 1, opened, to: 2, luggage: 7 };
+        let late = give(placement.epoch);
+        placement.change(Change::Start { node: 1, address: "a:1".to_owned(), incarnation: 10 }).unwrap();
+        placement.change(late).unwrap_err();
+        assert_eq!((placement.owners[3], placement.luggage[3]), (1, 0));
+        placement.change(give(placement.epoch)).unwrap();
+        assert_eq!((placement.owners[3], placement.luggage[3]), (2, 7));
+        // With the new owner, what it got is lost.
+        placement.change(Change::Down { node: 2, incarnation: 2 }).unwrap();
+        assert_eq!(placement.luggage[3], 0);
     }
 
     #[test]

@@ -326,6 +326,9 @@ impl Replica {
     // ---- what the leader does with the state as it is
 
     /// Serves a request that changes nothing, if it is one: appends its result. None if it has to go through the log.
+    ///
+    /// Invariant: a write is answered by the log alone, also if its object isn't there. Its client makes the object and calls
+    /// again, under another number, and this one may arrive a second time after that: then its session has to know it.
     pub fn read(
         &self,
         head: &Head,
@@ -339,7 +342,10 @@ impl Replica {
         };
         let held = match known {
             Ok(held) => held,
-            Err(error) => return Some(Err(error)),
+            Err(error) => {
+                let reads = head.operation == Operation::IsPoisoned || object::is_read(head.tag, head.method);
+                return reads.then_some(Err(error));
+            }
         };
         if head.operation == Operation::IsPoisoned {
             let poisoned = held.cell.read().unwrap().is_poisoned();

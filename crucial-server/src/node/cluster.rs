@@ -10,7 +10,7 @@ use crucial_runtime::{
     dso::{BoxFuture, Create, Head},
     error::{Error, Result},
     id::{ObjectId, RunId},
-    net::TcpStream,
+    net::Stream,
     wire::{Elsewhere, Incoming, Place},
 };
 
@@ -33,7 +33,7 @@ pub(crate) trait Others: Send + Sync {
     /// Gives away all that this node has, before it stops: for good with `leave`.
     fn retire(self: Arc<Self>, leave: bool) -> BoxFuture<'static, Result<()>>;
     /// Serves another node until it closes the connection.
-    fn serve_peer(self: Arc<Self>, stream: TcpStream) -> BoxFuture<'static, ()>;
+    fn serve_peer(self: Arc<Self>, stream: Stream) -> BoxFuture<'static, ()>;
 }
 
 /// The last runs that have ended on a node.
@@ -83,13 +83,21 @@ impl Node {
     }
 
     /// Serves another node, if there are any to this one.
-    pub(crate) async fn serve_peer(&self, stream: TcpStream) {
+    pub(crate) async fn serve_peer(&self, stream: Stream) {
         let mut ready = self.ready.subscribe();
         // The node, and with it the sender, lives as long as this.
         let _ = ready.wait_for(|_| self.cluster.get().is_some()).await;
         if let Some(cluster) = self.cluster.get() {
             cluster.clone().serve_peer(stream).await;
         }
+    }
+
+    /// Keeps an ephemeral object where it is, until the guard is dropped; or says where it is.
+    ///
+    /// Invariant: nobody changes an ephemeral object of a cluster without this. Else it could be one that was packed
+    /// already, and what is done to it here is lost with it, or done again where it arrives.
+    pub(super) fn stay(&self, object: ObjectId) -> Result<Option<RwLockReadGuard<'_, bool>>, Elsewhere> {
+        self.cluster.get().map(|cluster| cluster.enter(object)).transpose()
     }
 
     /// Says of an object that isn't there that its state is lost, if it may have been there.

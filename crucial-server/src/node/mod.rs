@@ -22,7 +22,7 @@ use std::{
 use crucial_runtime::{
     config::{Config, Limits},
     context::Context,
-    id::{self, ObjectId, RunId, SessionId},
+    id::{self, MemberId, ObjectId, RunId, SessionId},
     reference::Lifetime,
 };
 use tokio::sync::watch;
@@ -52,6 +52,8 @@ pub struct Node {
     ended: Mutex<Ended>,
     members: Mutex<Members>,
     sessions: Mutex<HashMap<SessionId, Arc<Client>>>,
+    /// What is still to be done for those that are gone.
+    overdue: Mutex<Overdue>,
     seed: AtomicU64,
     /// The other nodes, if there are any.
     cluster: OnceLock<Arc<dyn Others>>,
@@ -62,6 +64,13 @@ impl fmt::Debug for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Node").field("incarnation", &self.incarnation).finish_non_exhaustive()
     }
+}
+
+/// What could not be taken back from clients and processes that are gone, as its objects were on their way.
+#[derive(Default)]
+struct Overdue {
+    clients: Vec<Arc<Client>>,
+    members: Vec<MemberId>,
 }
 
 #[derive(Default)]
@@ -200,6 +209,7 @@ impl Node {
             members: Mutex::new(Members::new(config.lease)),
             ended: Mutex::default(),
             sessions: Mutex::default(),
+            overdue: Mutex::default(),
             cluster: OnceLock::new(),
             ready: watch::Sender::new(true),
             seed: AtomicU64::new(incarnation as u64),

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::{Client, Node, Origin, Others, Slot};
 use crate::{
     cell::{self, Cell},
+    members::Known,
     session::{Begin, Session},
     workers::Pace,
 };
@@ -38,7 +39,7 @@ impl Client {
     /// The call will be answered by another node: its client sends it there.
     pub(crate) fn send_elsewhere(&self, seq: u64, elsewhere: &Elsewhere) {
         let mut frame = Vec::new();
-        wire::elsewhere_answer(&mut frame, seq, elsewhere);
+        wire::elsewhere_answer(&mut frame, seq, &Elsewhere { begun: true, ..elsewhere.clone() });
         let mut state = self.lock();
         state.session.forget(seq);
         let link = state.link.clone();
@@ -56,6 +57,8 @@ struct Luggage {
     objects: Vec<Packed>,
     /// With their runs, processes, and epochs.
     sessions: Vec<(SessionId, RunId, MemberId, u64, Session)>,
+    /// The processes that may hold something of the objects.
+    members: Known,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -131,6 +134,9 @@ impl Node {
                 luggage.sessions.push((client.id, client.run, client.member, client.since, part));
             }
         }
+        // After the objects: one of these that is lost meanwhile could not take anything back any more.
+        let runs = luggage.objects.iter().map(|packed| packed.run).collect();
+        luggage.members = self.members.lock().unwrap().known(&runs);
         let mut bytes = Vec::new();
         codec::encode("objects that move", &luggage, &mut bytes)?;
         Ok(bytes)
@@ -180,6 +186,8 @@ impl Node {
                 self.objects.fetch_add(1, Ordering::Relaxed);
             }
         }
+        let lost = self.members.lock().unwrap().learn(luggage.members, now);
+        self.overdue.lock().unwrap().members.extend(lost);
         Ok(())
     }
 
@@ -198,5 +206,241 @@ impl Node {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crucial_macros::shared;
+    use std::sync::{Mutex, RwLock, RwLockReadGuard};
+
+    use crucial_runtime::{
+        config::Config,
+        dso::{BoxFuture, Create, HEADROOM, Head, Operation},
+        error::Error,
+        holder::{Holder, Lost},
+        net::Stream,
+        object,
+        wire::{Hello, Incoming, Place},
+    };
+
+    use super::*;
+    use crate::{
+        cell::Step,
+        node::{ClusterStatus, Link, TypeStatus},
+    };
+
+    /// What one process at a time has.
+    #[shared]
+    pub struct Chair {
+        sitter: Option<Holder>,
+    }
+
+    #[shared]
+    impl Chair {
+        pub fn new() -> Self {
+            Chair { sitter: None }
+        }
+
+        #[when(self.sitter.is_none())]
+        pub fn sit(&mut self, sitter: Holder) {
+            self.sitter = Some(sitter);
+        }
+
+        pub fn is_free(&self) -> bool {
+            self.sitter.is_none()
+        }
+
+        #[lost]
+        fn leave(&mut self, lost: &Lost) {
+            self.sitter = self.sitter.filter(|sitter| !lost.includes(*sitter));
+        }
+    }
+
+    const RUN: RunId = RunId(1);
+    const SITTER: MemberId = MemberId(10);
+    const OTHER: MemberId = MemberId(11);
+    const CHAIR: ObjectId = ObjectId(2);
+
+    /// A node on which the run is present. What isn't connected is lost at once.
+    fn node() -> Arc<Node> {
+        let mut config = Config::default();
+        config.lease = Duration::ZERO;
+        let node = Node::new(&config);
+        node.start_run(RUN, OTHER);
+        node
+    }
+
+    fn head(operation: Operation, method: &str) -> Head {
+        let info = object::lookup(&format!("{}::Chair", module_path!())).unwrap();
+        let method = info.methods.iter().position(|m| m.name == method).unwrap_or(0) as u16;
+        Head { operation, object: CHAIR, tag: info.tag, method }
+    }
+
+    fn call(node: &Node, operation: Operation, method: &str, args: &[u8]) -> Vec<u8> {
+        let head = head(operation, method);
+        let mut out = Vec::new();
+        if operation == Operation::Call {
+            let origin = || unreachable!("nothing waits");
+            assert_eq!(node.call_local(&head, args, origin, &mut out), Step::Done(Ok(())));
+        } else {
+            node.administer(&head, RUN, args, &mut out).unwrap();
+        }
+        out
+    }
+
+    fn encode(args: &impl Serialize) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        codec::encode("arguments", args, &mut bytes).unwrap();
+        bytes
+    }
+
+    /// A node with a chair on which somebody sits who is not connected to it.
+    fn with_sitter() -> Arc<Node> {
+        let node = node();
+        let type_name = format!("{}::Chair", module_path!());
+        let lifetime = Lifetime::Ephemeral;
+        let args = encode(&());
+        let create =
+            Create { type_name: &type_name, key: Some("chair"), lifetime, constructor: 0, args: &args };
+        call(&node, Operation::Create, "", &encode(&create));
+        let now = Instant::now();
+        let mut members = node.members.lock().unwrap();
+        members.attach(SITTER, RUN, now);
+        members.detach(SITTER, now);
+        drop(members);
+        call(&node, Operation::Call, "sit", &encode(&(SITTER,)));
+        assert!(!is_free(&node));
+        node
+    }
+
+    fn is_free(node: &Node) -> bool {
+        codec::decode("the answer", &call(node, Operation::Call, "is_free", &encode(&()))).unwrap()
+    }
+
+    #[test]
+    fn who_is_lost_after_the_move_holds_nothing() {
+        let (from, to) = (with_sitter(), node());
+        to.unpack(&from.pack(|_| true).unwrap()).unwrap();
+        assert!(!is_free(&to));
+        to.expire();
+        assert!(is_free(&to));
+    }
+
+    #[test]
+    fn who_was_lost_while_the_objects_moved_holds_nothing() {
+        let from = with_sitter();
+        // As it is when the objects are on their way already: the node can't take it back any more.
+        let lost = from.members.lock().unwrap().expire(Instant::now());
+        assert_eq!(lost, [SITTER]);
+        let to = node();
+        to.unpack(&from.pack(|_| true).unwrap()).unwrap();
+        to.expire();
+        assert!(is_free(&to));
+    }
+
+    #[test]
+    fn who_was_lost_to_the_new_node_before_holds_nothing() {
+        let (from, to) = (with_sitter(), node());
+        let now = Instant::now();
+        let mut members = to.members.lock().unwrap();
+        members.attach(SITTER, RUN, now);
+        members.detach(SITTER, now);
+        drop(members);
+        to.expire();
+        to.unpack(&from.pack(|_| true).unwrap()).unwrap();
+        to.expire();
+        assert!(is_free(&to));
+    }
+
+    /// A cluster of which no more is there than whether the objects are.
+    struct Gate(RwLock<bool>);
+
+    impl Others for Gate {
+        fn place(&self) -> Place {
+            Place { node: 1, map: Default::default() }
+        }
+        fn enter(&self, _: ObjectId) -> Result<RwLockReadGuard<'_, bool>, Elsewhere> {
+            let open = self.0.read().unwrap();
+            if *open { Ok(open) } else { Err(Elsewhere::default()) }
+        }
+        fn lost(&self, _: ObjectId) -> u64 {
+            0
+        }
+        fn lose(&self, _: &[u8]) {}
+        fn serve(&self, _: &Arc<Client>, _: &Incoming<'_>, _: &[u8], _: &mut Vec<u8>) {
+            unreachable!("no object is persistent")
+        }
+        fn status(&self, _: &mut std::collections::BTreeMap<&str, TypeStatus>) -> ClusterStatus {
+            unreachable!("nobody asks")
+        }
+        fn retire(self: Arc<Self>, _: bool) -> BoxFuture<'static, Result<()>> {
+            unreachable!("the node goes on")
+        }
+        fn serve_peer(self: Arc<Self>, _: Stream) -> BoxFuture<'static, ()> {
+            unreachable!("there is no other node")
+        }
+    }
+
+    /// The frames for a client.
+    #[derive(Default)]
+    struct Inbox(Mutex<Vec<u8>>);
+
+    impl Link for Inbox {
+        fn push(&self, frame: &[u8]) {
+            self.0.lock().unwrap().extend_from_slice(frame);
+        }
+        fn flush(&self) {}
+        fn close(&self) {}
+    }
+
+    /// What the node says at once to a frame.
+    fn serve(node: &Node, client: &Arc<Client>, frame: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        node.serve(client, &frame[4..], &mut out).unwrap();
+        out
+    }
+
+    #[test]
+    fn nothing_is_done_to_objects_that_are_on_their_way() {
+        let node = with_sitter();
+        let gate = Arc::new(Gate(RwLock::new(true)));
+        node.join(gate.clone());
+        let inbox = Arc::new(Inbox::default());
+        let hello = Hello {
+            version: wire::VERSION,
+            run: RUN,
+            member: MemberId(12),
+            starts_run: true,
+            node: None,
+            session: SessionId(1),
+            connection: 0,
+            since: 0,
+        };
+        let (client, _) = node.open(&hello, inbox.clone()).unwrap();
+        let head = head(Operation::Call, "sit");
+        let mut buffer = vec![0; HEADROOM];
+        buffer.extend(encode(&(MemberId(12),)));
+        assert!(serve(&node, &client, wire::request_frame(&head, 1, 1, &mut buffer)).is_empty(), "it waits");
+
+        *gate.0.write().unwrap() = false;
+        let objects = || {
+            let luggage: Luggage = codec::decode("objects that move", &node.pack(|_| true).unwrap()).unwrap();
+            encode(&luggage.objects)
+        };
+        let packed = objects();
+        // Neither the client nor the end of the sitter's lease changes what was packed.
+        let answer = serve(&node, &client, &wire::withdraw_frame(&head, 1));
+        assert!(wire::parse_answer(&answer[4..]).unwrap().elsewhere().unwrap().is_some());
+        node.expire();
+        assert_eq!((&*inbox.0.lock().unwrap(), objects()), (&vec![], packed));
+
+        // They stay, after all.
+        *gate.0.write().unwrap() = true;
+        assert!(serve(&node, &client, &wire::withdraw_frame(&head, 1)).is_empty());
+        let answer = std::mem::take(&mut *inbox.0.lock().unwrap());
+        assert_eq!(wire::parse_answer(&answer[4..]).unwrap().result(), Err(Error::Withdrawn));
+        node.expire();
+        assert!(is_free(&node));
     }
 }

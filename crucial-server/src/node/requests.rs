@@ -25,23 +25,13 @@ impl Node {
     pub(crate) fn serve(&self, client: &Arc<Client>, body: &[u8], out: &mut Vec<u8>) -> Result<()> {
         let call = wire::parse_request(body)?;
         let Incoming { head, seq, ack, args } = call;
-        if head.operation == Operation::Withdraw {
-            if let Some(cluster) = self.cluster.get()
-                && head.object.is_persistent()
-            {
-                cluster.serve(client, &call, body, out);
-                return Ok(());
-            }
-            workers::aside(|| self.withdraw(client, seq));
-            return Ok(());
-        }
         if head.operation == Operation::Attend {
             self.members.lock().unwrap().attend(client.member, ThreadId(head.object.0));
             return Ok(());
         }
         if head.operation == Operation::Map {
             let map = self.cluster.get().map(|cluster| cluster.place().map).unwrap_or_default();
-            wire::elsewhere_answer(out, seq, &Elsewhere { map, leader: None });
+            wire::elsewhere_answer(out, seq, &Elsewhere { map, ..Elsewhere::default() });
             return Ok(());
         }
         let mut gate = None;
@@ -61,11 +51,19 @@ impl Node {
                 }
             }
         }
+        if head.operation == Operation::Withdraw {
+            // Invariant: a call is taken back only where its object is. While that moves, the call is in what was
+            // packed, and would go on where that arrives.
+            workers::aside(|| self.withdraw(client, seq));
+            return Ok(());
+        }
         let slot = if head.operation == Operation::Call { self.find(&head) } else { Ok(None) };
         let remembered = match &slot {
             Ok(Some((_, remembered))) => *remembered,
             Ok(None) => head.operation != Operation::IsPoisoned,
-            Err(_) => false,
+            // Invariant: a write that has failed stays so. Its client makes the object and calls again, under another
+            // number, and this one may arrive a second time after that.
+            Err(_) => true,
         };
         if remembered {
             match client.lock().session.begin(seq, ack, head.object) {

@@ -13,7 +13,7 @@ use crucial_runtime::{
     wire::{self, Hello, Welcome},
 };
 
-use super::{Client, Link, Node, Origin, Slot};
+use super::{Client, Link, Node, Origin, Overdue, Slot};
 
 impl Node {
     /// Registers a run of this process.
@@ -111,6 +111,9 @@ impl Node {
         for client in self.take_sessions(|client| client.lock().lost.is_some_and(over)) {
             self.drop_session(&client);
         }
+        let Overdue { clients, members } = std::mem::take(&mut *self.overdue.lock().unwrap());
+        clients.iter().for_each(|client| self.drop_session(client));
+        self.take_back_ephemeral(&Lost::new(members));
     }
 
     /// Ends a run and its ephemeral objects.
@@ -154,10 +157,16 @@ impl Node {
     fn drop_session(&self, client: &Arc<Client>) {
         tracing::debug!(session = ?client.id, "the lease of a session is over");
         let running = client.lock().session.running();
+        let mut overdue = false;
         for (seq, object) in running {
-            if let Some(slot) = self.slot(object) {
-                slot.withdraw(&Origin::Session(client.clone(), seq));
+            let Some(slot) = self.slot(object) else { continue };
+            match self.stay(object) {
+                Ok(_staying) => slot.withdraw(&Origin::Session(client.clone(), seq)),
+                Err(_) => overdue = true,
             }
+        }
+        if overdue {
+            self.overdue.lock().unwrap().clients.push(client.clone());
         }
     }
 
@@ -186,18 +195,33 @@ impl Node {
             return;
         }
         tracing::debug!(?lost, "processes are lost");
-        let args = lost.to_args();
         if let Some(cluster) = self.cluster.get() {
-            cluster.lose(&args);
+            cluster.lose(&lost.to_args());
         }
+        self.take_back_ephemeral(lost);
+    }
+
+    fn take_back_ephemeral(&self, lost: &Lost) {
+        if lost.members().is_empty() {
+            return;
+        }
+        let args = lost.to_args();
+        let mut overdue = false;
         for partition in &self.partitions {
             let slots: Vec<_> = {
                 let objects = partition.objects.read().unwrap();
-                objects.values().filter(|slot| slot.info.lost.is_some()).cloned().collect()
+                let holding = objects.iter().filter(|(_, slot)| slot.info.lost.is_some());
+                holding.map(|(id, slot)| (*id, slot.clone())).collect()
             };
-            for slot in slots {
-                slot.take_back(&args, self.context());
+            for (id, slot) in slots {
+                match self.stay(id) {
+                    Ok(_staying) => slot.take_back(&args, self.context()),
+                    Err(_) => overdue = true,
+                }
             }
+        }
+        if overdue {
+            self.overdue.lock().unwrap().members.extend(lost.members());
         }
     }
 }

@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use crucial::Config;
 use crucial_server::admin;
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use tests::{
@@ -251,7 +252,7 @@ impl<'a> Cluster<'a> {
     fn missing(&self) -> Option<String> {
         let replicas = REPLICAS.min(self.members.len());
         for address in self.addresses() {
-            let asked = crucial::run::block_on(admin::status(&address));
+            let asked = crucial::run::block_on(admin::status(&address, &Config::default()));
             let Some(status) = asked.ok().and_then(|status| status.cluster) else {
                 return Some(format!("{address} does not answer"));
             };

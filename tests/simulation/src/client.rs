@@ -27,7 +27,7 @@ use tests_faults::{
 };
 use tokio::time::{sleep, timeout};
 
-use crate::plan::Patience;
+use crate::{determinism, plan::Patience};
 
 /// How many objects of a kind there are.
 const EACH: usize = 2;
@@ -205,10 +205,12 @@ struct Open<'a, M: Model> {
 
 impl<'a, M: Model> Open<'a, M> {
     fn new(recorder: &'a Recorder<M>, client: u64, op: M::Op) -> Self {
+        determinism::later();
         Open { recorder, begun: Some(recorder.begin(client, op)) }
     }
 
     fn end(mut self, result: M::Ret) {
+        determinism::later();
         self.recorder.end(self.begun.take().expect("it ends once"), result);
     }
 
@@ -560,6 +562,7 @@ impl Task {
                 return;
             }
             shared.rounds.set(shared.rounds.get().max(round + 1));
+            determinism::later();
             let came = shared.start.elapsed();
             self.renew();
             let call = {
@@ -567,6 +570,7 @@ impl Task {
                 shared.barrier.remote().wait()
             };
             let result = call.await;
+            determinism::later();
             let went = shared.start.elapsed();
             match result {
                 Ok(result) => {

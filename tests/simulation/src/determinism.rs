@@ -19,7 +19,7 @@ use tests::random::Random;
 use tokio::runtime::Handle;
 
 static ON: AtomicBool = AtomicBool::new(false);
-/// The time that was told last, in nanoseconds.
+/// No time before this is told any more, in nanoseconds.
 static NOW: AtomicU64 = AtomicU64::new(0);
 /// The state of the random numbers.
 static RANDOM: AtomicU64 = AtomicU64::new(0);
@@ -50,15 +50,18 @@ pub fn wall_clock() -> Duration {
     Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
 }
 
+/// What happens from now on is later than what has happened, on whichever host. Hosts run one after the other, each for a
+/// tick, so a host's own clock may be up to a tick behind another's.
+pub fn later() {
+    NOW.store(simulated_time() + 1, SeqCst);
+}
+
 fn system_time(clock: clockid_t, to: *mut timespec) -> c_int {
     // SAFETY: the caller passes what the system call takes.
     unsafe { libc::syscall(libc::SYS_clock_gettime, c_long::from(clock), to) as c_int }
 }
 
-/// The time of the host that runs now.
-///
-/// Invariant: what happens later is at a later time, on whichever host. Hosts run one after the other, each for a tick,
-/// so a host's own clock may be up to a tick behind another's; then the other's time is told.
+/// The time of the host that runs now. To ask for it changes nothing: a log asks, too.
 fn simulated_time() -> u64 {
     let own = match (ORIGIN.get(), Handle::try_current()) {
         (Some((origin, at)), Ok(_)) => {
@@ -67,9 +70,7 @@ fn simulated_time() -> u64 {
         }
         _ => 0,
     };
-    let now = own.max(NOW.load(SeqCst) + 1);
-    NOW.store(now, SeqCst);
-    now
+    own.max(NOW.load(SeqCst))
 }
 
 /// Takes the place of the C library's.

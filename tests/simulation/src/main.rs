@@ -64,17 +64,17 @@ fn seeds(text: &str) -> Result<Range<u64>, String> {
 /// Simulates a seed, and says what it showed.
 fn one(seed: u64, log: &str) -> ExitCode {
     let start = determinism::wall_clock();
+    // In a thread of its own, so that it draws none of the simulation's random numbers: a log changes nothing.
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::new(log))
+        .with_ansi(false)
+        .with_writer(std::io::stderr)
+        .init();
     // A thread is new, so nothing in it knows the system's random numbers.
     let simulated = thread::Builder::new().stack_size(64 << 20).spawn({
-        let log = log.to_owned();
         move || {
             let plan = Plan::of(seed);
             determinism::begin(seed);
-            tracing_subscriber::fmt()
-                .with_env_filter(EnvFilter::new(log))
-                .with_ansi(false)
-                .with_writer(std::io::stderr)
-                .init();
             let findings = world::simulate(seed, &plan);
             (plan, findings)
         }

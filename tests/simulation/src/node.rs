@@ -54,8 +54,11 @@ impl Machine {
 pub async fn run(machine: Rc<Machine>) -> turmoil::Result {
     let (cluster, serving) = loop {
         let node = Node::new(&machine.config);
-        let listener = Listener::bind(node, &machine.address, Duration::ZERO).await?;
+        let mut config = machine.config.clone();
+        config.spin = Duration::ZERO;
+        let listener = Listener::bind(node, &machine.address, &config).await?;
         let options = Options {
+            advertise: None,
             join: if machine.begins.get() { Vec::new() } else { machine.others.clone() },
             data_dir: None,
             name: "main".to_owned(),

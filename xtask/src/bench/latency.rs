@@ -1,4 +1,6 @@
-//! One blocking call at a time: how long a put and a get of 1 KB take.
+//! One blocking call at a time: how long a put and a get of 1 KB take, with and without TLS, and how long a connection does.
+
+use crucial::BackendKind;
 
 use super::{
     Effort,
@@ -13,6 +15,7 @@ use super::{
 use crate::Error;
 
 const CALLS: usize = 5000;
+const CONNECTIONS: usize = 200;
 const ROUNDS: u32 = 11;
 /// The most of TCP's own time that a call may take.
 const TCP: f64 = 1.5;
@@ -42,12 +45,13 @@ pub(super) fn run(effort: Effort) -> Result<Vec<Figure>, Error> {
 fn placed(effort: Effort, pinned: bool, figures: &mut Vec<Figure>) -> Result<(), Error> {
     let spinning = Server::start(Spin::Default)?;
     let sleeping = Server::start(Spin::Off)?;
+    let secured = Server::start_secured()?;
     let raw = Raw::start(false)?;
     // On one CPU an end that spins keeps the other from running.
     let raw_spinning = if pinned { None } else { Some(Raw::start(true)?) };
     let redis = Redis::start()?;
 
-    let mut turns: Vec<Turn<'_>> = vec![ours(&spinning), ours(&sleeping), tcp(&raw)];
+    let mut turns: Vec<Turn<'_>> = vec![ours(&spinning), ours(&sleeping), ours(&secured), tcp(&raw)];
     turns.extend(raw_spinning.as_ref().map(tcp));
     if let Some(redis) = &redis {
         turns.push(through_redis(redis)?);
@@ -65,7 +69,7 @@ fn placed(effort: Effort, pinned: bool, figures: &mut Vec<Figure>) -> Result<(),
         }
         let mut medians = times.iter().map(|times| median(times));
         let mut next = || medians.next().unwrap_or(f64::NAN);
-        let (spinning, sleeping, tcp) = (next(), next(), next());
+        let (spinning, sleeping, secured, tcp) = (next(), next(), next(), next());
         let tcp_spinning = raw_spinning.is_some().then(&mut next);
         let through_redis = next();
 
@@ -85,8 +89,35 @@ fn placed(effort: Effort, pinned: bool, figures: &mut Vec<Figure>) -> Result<(),
         }
         figure(", spin off", sleeping, redis(through_redis), None);
         figure(", spin off", sleeping, peer("TCP", tcp), None);
+        figure(", TLS", secured, peer("ours without TLS", spinning), None);
     }
+
+    let (mut plain, mut tls) = (Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        plain.push(connect(&spinning, effort.count(CONNECTIONS))?);
+        tls.push(connect(&secured, effort.count(CONNECTIONS))?);
+    }
+    figures.push(Figure {
+        bench: "latency",
+        case: format!("connect, {place}, TLS"),
+        unit: Unit::Micros,
+        ours: median(&tls),
+        peer: Peer::Measured { name: "ours without TLS".to_owned(), value: median(&plain) },
+        rounds,
+        goal: None,
+    });
     Ok(())
+}
+
+/// The median time of a connection: until the server has answered its greeting.
+fn connect(server: &Server, connections: usize) -> Result<f64, Error> {
+    let mut runs = Vec::with_capacity(connections);
+    let time = p50(connections, || {
+        runs.push(server.start_run(BackendKind::Threads)?);
+        Ok(())
+    });
+    runs.iter().for_each(|run| run.end());
+    time
 }
 
 fn ours(server: &Server) -> Turn<'_> {

@@ -3,6 +3,7 @@
 use std::{env, sync::Arc, time::Duration};
 
 use crucial::{BackendKind, Config, run::Run};
+use crucial_runtime::security::Token;
 
 use super::child::{Child, Pipes};
 use crate::Error;
@@ -21,23 +22,35 @@ pub(super) enum Spin {
 pub(super) struct Server {
     run: Arc<Run>,
     address: String,
+    token: Option<Token>,
     child: Child,
 }
 
 impl Server {
     pub(super) fn start(spin: Spin) -> Result<Self, Error> {
+        Self::start_with(spin, None)
+    }
+
+    /// One that speaks TLS.
+    pub(super) fn start_secured() -> Result<Self, Error> {
+        Self::start_with(Spin::Default, Some(Token::generate()))
+    }
+
+    fn start_with(spin: Spin, token: Option<Token>) -> Result<Self, Error> {
         let mut config = Config::default();
         let mut settings = vec![("CRUCIAL_LOG", "warn".to_owned())];
         if spin == Spin::Off {
             config.spin = Duration::ZERO;
             settings.push(("CRUCIAL_SPIN", "0s".to_owned()));
         }
+        settings.extend(token.iter().map(|token| ("CRUCIAL_TOKEN", token.reveal())));
+        config.token.clone_from(&token);
         let this = env::current_exe()?;
         let args = ["crucial", "serve", "--listen", "127.0.0.1:0"];
         let mut child = Child::start(this.as_os_str(), args, &settings, Pipes::Output)?;
         let address = child.address()?;
         config.servers = vec![address.clone()];
-        Ok(Server { run: Run::start(config)?, address, child })
+        Ok(Server { run: Run::start(config)?, address, token, child })
     }
 
     /// Another run on it, with this back end.
@@ -45,6 +58,7 @@ impl Server {
         let mut config = Config::default();
         config.servers = vec![self.address.clone()];
         config.backend = backend;
+        config.token.clone_from(&self.token);
         Ok(Run::start(config)?)
     }
 

@@ -54,7 +54,8 @@ impl Files {
         settings.insert("backend".to_owned(), "lambda".into());
         settings.insert("lambda_function".to_owned(), names.function_arn().into());
         settings.insert("servers".to_owned(), servers.to_vec().into());
-        settings.insert("token_file".to_owned(), self.token.display().to_string().into());
+        // Beside this file: the workspace may be moved.
+        settings.insert("token_file".to_owned(), format!("{}.token", names.deployment).into());
         let text = format!(
             "# Written by `cargo xtask deploy`. CRUCIAL_DEPLOYMENT={} makes a program use it.\n{settings}",
             names.deployment
@@ -121,6 +122,7 @@ mod tests {
         let settings: toml::Table = fs::read_to_string(&files.settings).unwrap().parse().unwrap();
         assert_eq!(settings["lambda_function"].as_str().unwrap(), names.function_arn());
         assert_eq!(settings["servers"][0].as_str(), Some("10.0.0.1:7878"));
+        assert_eq!(settings["token_file"].as_str(), Some("prod.token"));
 
         files.remove().unwrap();
         files.remove().unwrap();

@@ -101,7 +101,7 @@ impl Program {
             .args(["rustc", "--package", &self.package, "--bin", &self.bin, "--profile", &args.profile])
             .args([
                 "--features",
-                "crucial/aws,crucial/cluster",
+                "crucial/aws,crucial/cluster,crucial/tls",
                 "--message-format",
                 "json-render-diagnostics",
             ]);
