@@ -1,9 +1,11 @@
-//! What a deployment costs, roughly.
+//! What a deployment costs, roughly. The prices were written down from memory and never compared with AWS's lists: they show
+//! the order of magnitude, and say so wherever they are printed.
 
 use super::servers::ROOT;
 
-/// When and where these were the prices, in US dollars. Other regions cost up to twice as much.
-const PRICES: &str = "list prices of us-east-1, 2025, without free tiers, taxes and traffic";
+/// What these prices are, in US dollars. Other regions cost up to twice as much.
+const PRICES: &str =
+    "prices of us-east-1 from memory, 2026-11-21, not AWS's list; without free tiers, taxes and traffic";
 /// An hour of Linux on demand.
 const INSTANCES: [(&str, f64); 16] = [
     ("t3.micro", 0.0104),
@@ -68,6 +70,7 @@ mod tests {
             text.contains("$0.0827 an hour for 3 servers") && text.contains("$0.0288 for 1,000 seconds"),
             "{text}"
         );
+        assert!(text.starts_with("estimate: ") && text.contains("from memory, 2026-"), "{text}");
         let text = estimate(2, "x9.huge", 8, true, 1024);
         assert!(text.contains("$0.0035 an hour and 2 times the price of a x9.huge"), "{text}");
     }

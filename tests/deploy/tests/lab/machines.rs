@@ -121,7 +121,7 @@ impl Machines {
             let script = script.replace("/opt/crucial", root.to_str().unwrap());
             let script = script.replace("/var/lib/crucial", data.to_str().unwrap());
             let path = root.join(name.to_lowercase());
-            fs::write(&path, script.replace("--listen 0.0.0.0:7878 --advertise", "--listen")).unwrap();
+            fs::write(&path, script.replace("--listen 0.0.0.0:7878", "--listen \"$ADVERTISE\"")).unwrap();
             path
         };
         let (fetch, run) = (script("FETCH"), script("RUN"));
