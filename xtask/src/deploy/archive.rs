@@ -3,7 +3,7 @@
 use std::io::{Cursor, Write};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use sha2::{Digest, Sha256};
+use ring::digest::{SHA256, digest};
 use zip::{CompressionMethod, DateTime, ZipWriter, write::SimpleFileOptions};
 
 use crate::Error;
@@ -15,6 +15,8 @@ use crate::Error;
 pub(super) fn of(program: &[u8]) -> Result<Vec<u8>, Error> {
     let options = SimpleFileOptions::default()
         .compression_method(CompressionMethod::Deflated)
+        // A change is to be there soon: the usual level takes three times as long, and its zip is a seventh smaller.
+        .compression_level(Some(1))
         .last_modified_time(DateTime::default())
         .unix_permissions(0o755);
     let packed = || {
@@ -28,12 +30,12 @@ pub(super) fn of(program: &[u8]) -> Result<Vec<u8>, Error> {
 
 /// The SHA-256 of some bytes in Base64, as Lambda tells that of its code.
 pub(super) fn base64(bytes: &[u8]) -> String {
-    BASE64_STANDARD.encode(Sha256::digest(bytes))
+    BASE64_STANDARD.encode(digest(&SHA256, bytes))
 }
 
 /// The SHA-256 of some bytes in hexadecimal digits.
 pub(super) fn hex(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    digest(&SHA256, bytes).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -211,12 +211,18 @@ pub(super) fn unless<T>(codes: &[&str], result: Result<T, Failed>) -> Result<Opt
 pub(super) struct Pauses {
     start: Instant,
     next: Duration,
+    last: Duration,
     limit: Duration,
 }
 
 impl Pauses {
     pub(super) fn up_to(limit: Duration) -> Self {
-        Pauses { start: Instant::now(), next: FIRST_PAUSE, limit }
+        Pauses { start: Instant::now(), next: FIRST_PAUSE, last: LAST_PAUSE, limit }
+    }
+
+    /// Pauses that don't grow: for what is not AWS, which bears to be asked often.
+    pub(super) fn short(limit: Duration) -> Self {
+        Pauses { last: FIRST_PAUSE, ..Pauses::up_to(limit) }
     }
 
     /// Waits a little longer than before; false if the time is up.
@@ -225,7 +231,7 @@ impl Pauses {
             return false;
         }
         tokio::time::sleep(self.next).await;
-        self.next = (self.next * 2).min(LAST_PAUSE);
+        self.next = (self.next * 2).min(self.last);
         true
     }
 }
@@ -249,9 +255,17 @@ pub(super) async fn insist<T>(
 pub(super) async fn wait<T>(
     limit: Duration,
     what: &str,
+    look: impl AsyncFnMut() -> Result<Option<T>, Error>,
+) -> Result<T, Error> {
+    wait_with(Pauses::up_to(limit), what, look).await
+}
+
+/// Likewise, with these pauses.
+pub(super) async fn wait_with<T>(
+    mut pauses: Pauses,
+    what: &str,
     mut look: impl AsyncFnMut() -> Result<Option<T>, Error>,
 ) -> Result<T, Error> {
-    let mut pauses = Pauses::up_to(limit);
     loop {
         if let Some(found) = look().await? {
             return Ok(found);
@@ -259,7 +273,7 @@ pub(super) async fn wait<T>(
         if !pauses.pause().await {
             return Err(Error::Message(format!(
                 "waited {} s: {what}. Give the same command again to go on",
-                limit.as_secs()
+                pauses.limit.as_secs()
             )));
         }
     }

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::aws::wait;
+use super::aws::{Pauses, wait_with};
 use crate::{Error, cluster::status};
 
 /// How long machines may take to start, and a cluster to give all of them their share.
@@ -59,7 +59,7 @@ impl Cluster<'_> {
     /// Waits until the cluster is whole.
     pub(super) async fn settle(&self) -> Result<(), Error> {
         let mut missing = String::new();
-        let settled = wait(SETTLING, "the servers are not ready", async || {
+        let settled = wait_with(Pauses::short(SETTLING), "the servers are not ready", async || {
             missing = self.missing().unwrap_or_default();
             Ok(missing.is_empty().then_some(()))
         });
@@ -80,7 +80,8 @@ impl Cluster<'_> {
 
     /// Waits until a server is another one than it was.
     pub(super) async fn restarted(&self, address: &str, before: Option<&str>) -> Result<(), Error> {
-        wait(SETTLING, &format!("the server at {address} has not come back"), async || {
+        let what = format!("the server at {address} has not come back");
+        wait_with(Pauses::short(SETTLING), &what, async || {
             let now = self.incarnation(address);
             Ok((now.is_some() && now.as_deref() != before).then_some(()))
         })

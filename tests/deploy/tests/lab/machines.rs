@@ -27,8 +27,6 @@ pub struct Machines {
     disks: Option<PathBuf>,
     moto: SocketAddr,
     all: Arc<Mutex<BTreeMap<String, Machine>>>,
-    /// Everything that has happened.
-    pub events: Arc<Mutex<Vec<String>>>,
 }
 
 #[derive(Debug)]
@@ -45,12 +43,18 @@ struct Runs {
     process: Arc<Mutex<Option<u32>>>,
 }
 
+impl Runs {
+    fn signal(&self, signal: Signal) {
+        if let Some(process) = *self.process.lock().unwrap() {
+            let _ = kill_process_group(Pid::from_raw(i32::try_from(process).unwrap()).unwrap(), signal);
+        }
+    }
+}
+
 impl Drop for Runs {
     fn drop(&mut self) {
         self.over.store(true, Ordering::SeqCst);
-        if let Some(process) = *self.process.lock().unwrap() {
-            let _ = kill_process_group(Pid::from_raw(i32::try_from(process).unwrap()).unwrap(), Signal::KILL);
-        }
+        self.signal(Signal::KILL);
     }
 }
 
@@ -61,7 +65,7 @@ fn between<'a>(text: &'a str, start: &str, end: &str) -> Option<&'a str> {
 
 impl Machines {
     pub fn new(moto: SocketAddr, disks: Option<PathBuf>) -> Machines {
-        Machines { disks, moto, all: Arc::default(), events: Arc::default() }
+        Machines { disks, moto, all: Arc::default() }
     }
 
     /// Sees what moto was told, and does it.
@@ -82,15 +86,18 @@ impl Machines {
                 machine.volume = field("VolumeId");
                 self.boot(&id, machine);
             }
+            // Systemd stops the server in good order, and starts it again.
             "ec2:RebootInstances" => {
                 for id in ids() {
-                    self.boot(&id, all.get_mut(&id).unwrap());
+                    match &all[&id].runs {
+                        Some(runs) => runs.signal(Signal::TERM),
+                        None => self.boot(&id, all.get_mut(&id).unwrap()),
+                    }
                 }
             }
             "ec2:TerminateInstances" => {
                 for id in ids() {
                     all.remove(&id);
-                    self.events.lock().unwrap().push("end".to_owned());
                 }
             }
             _ => {}
@@ -141,7 +148,6 @@ impl Machines {
         let runs = Runs { over: Arc::default(), process: Arc::default() };
         let (over, process) = (runs.over.clone(), runs.process.clone());
         machine.runs = Some(runs);
-        self.events.lock().unwrap().push("boot".to_owned());
         thread::spawn(move || {
             while !over.load(Ordering::SeqCst) {
                 for script in [&fetch, &run] {
