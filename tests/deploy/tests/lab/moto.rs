@@ -32,7 +32,10 @@ fn install() -> Result<PathBuf, String> {
         ))
     };
     run(Path::new("python3"), &["-m", "venv", directory.to_str().expect("it is text")])?;
-    run(&directory.join("bin/pip"), &["install", "--quiet", "--disable-pip-version-check", PACKAGE])?;
+    run(
+        &directory.join("bin/pip"),
+        &["install", "--quiet", "--disable-pip-version-check", "--no-compile", PACKAGE],
+    )?;
     fs::write(ready, "").map_err(|error| error.to_string())?;
     Ok(server)
 }
