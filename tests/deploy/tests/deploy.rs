@@ -143,6 +143,7 @@ fn what_is_interrupted_anywhere_goes_on() {
             // It is killed when something was done that it doesn't know of yet.
             lab.proxy.kill_after(2 + runs % 4, child.id());
             let status = child.wait().unwrap();
+            lab.proxy.spare();
             if status.success() {
                 return runs;
             }
@@ -264,7 +265,7 @@ fn errors_say_what_is_wrong_and_what_to_do() {
     assert_nothing_is_left(&lab);
 
     // The default network is taken if none is named; here it is gone.
-    lab.proxy.plan("ec2:DescribeVpcs", 1, Fate::Edit("<vpcSet>", "<vpcSetOfOthers>"));
+    lab.proxy.plan("ec2:DescribeVpcs", 1, Fate::Edit("vpcSet>", "vpcSetOfOthers>"));
     assert_says(
         &fails(lab.task(&["deploy", "--yes", "--profile", "dev"])),
         &["no default VPC", "create-default-vpc"],

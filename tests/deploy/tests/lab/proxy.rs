@@ -100,6 +100,11 @@ impl Proxy {
         self.shared.state.lock().unwrap().kill = Some((changes, i32::try_from(process).unwrap()));
     }
 
+    /// Kills nobody any more.
+    pub fn spare(&self) {
+        self.shared.state.lock().unwrap().kill = None;
+    }
+
     /// What was asked for since this was asked last.
     pub fn actions(&self) -> Vec<String> {
         std::mem::take(&mut self.shared.state.lock().unwrap().actions)
