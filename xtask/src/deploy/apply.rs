@@ -115,7 +115,7 @@ impl Deploying<'_> {
             (Resource::Server(server), Action::Restart(_)) => self.restart(*server).await,
             (Resource::Server(server), Action::Replace(_)) => self.replace(*server).await,
             (Resource::Server(server), Action::Delete(_)) => self.dismiss(*server).await,
-            (Resource::Instance(id), _) => aws.terminate(&[id.clone()]).await,
+            (Resource::Instance(id), _) => aws.terminate(std::slice::from_ref(id)).await,
             (Resource::Nodes, _) => self.tell(None).await,
             (Resource::Cluster, _) => self.gather().await,
             (Resource::Function, _) => self.function().await,
@@ -258,7 +258,7 @@ impl Deploying<'_> {
             self.cluster(&addresses).await?.settle().await?;
         }
         if let Some(instance) = self.observed.instance(server) {
-            self.aws.terminate(&[instance.id.clone()]).await?;
+            self.aws.terminate(std::slice::from_ref(&instance.id)).await?;
         }
         self.launch(server).await?;
         self.tell(Some(server)).await?;
@@ -270,7 +270,7 @@ impl Deploying<'_> {
         if let Some(instance) = self.observed.instance(server) {
             let address = format!("{}:{}", instance.host, super::names::PORT);
             self.cluster(&[]).await?.leave(&address)?;
-            self.aws.terminate(&[instance.id.clone()]).await?;
+            self.aws.terminate(std::slice::from_ref(&instance.id)).await?;
         }
         if let Some(volume) = self.observed.volume(server) {
             self.aws.delete_volume(&volume.id).await?;

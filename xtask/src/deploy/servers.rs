@@ -322,7 +322,7 @@ impl Aws {
         let found = found.iter().find(|found| found.instance_id() == Some(instance));
         match found.and_then(|found| found.private_ip_address()) {
             Some(address) if volume.address.as_deref() != Some(address) => {
-                self.tag(&[volume.id.clone()], ADDRESS, address).await
+                self.tag(std::slice::from_ref(&volume.id), ADDRESS, address).await
             }
             _ => Ok(()),
         }
