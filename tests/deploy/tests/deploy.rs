@@ -133,6 +133,32 @@ fn a_program_is_deployed_used_changed_and_removed() {
     assert_allowed(&lab);
 }
 
+/// As it is without `--private`: nobody can connect to such servers here, so they don't run.
+#[test]
+fn servers_have_public_addresses_that_stay() {
+    let Some(lab) = Lab::start(false) else { return };
+    let options = ["--client-cidr", "192.0.2.0/24,2001:db8::/32", "--concurrency", "7"];
+    let deploy = || {
+        let mut command = lab.task(&["deploy", "--profile", "dev", "--yes", "--no-wait", "--servers", "2"]);
+        command.args(options);
+        command
+    };
+    let settings = || fs::read_to_string(lab.program.join(".crucial/app.toml")).unwrap();
+    assert_says(&ok(deploy()), &["create  public address of server 1"]);
+    let first = settings();
+    assert_eq!(first.matches("compute-1.amazonaws.com:7878").count(), 2, "{first}");
+    assert_says(&ok(deploy()), &["nothing to do"]);
+    ok(lab.task(&["logs"]));
+
+    // Other machines have the same addresses.
+    ok(lab.task(&["destroy", "--yes", "--keep-data"]));
+    assert_says(&ok(deploy()), &["keep    public address of server 1", "create  server 1"]);
+    assert_eq!(settings(), first);
+    ok(lab.task(&["destroy", "--yes"]));
+    assert_nothing_is_left(&lab);
+    assert_allowed(&lab);
+}
+
 #[test]
 fn what_is_interrupted_anywhere_goes_on() {
     let Some(lab) = Lab::start(false) else { return };
