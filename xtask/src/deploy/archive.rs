@@ -15,7 +15,7 @@ use crate::Error;
 pub(super) fn of(program: &[u8]) -> Result<Vec<u8>, Error> {
     let options = SimpleFileOptions::default()
         .compression_method(CompressionMethod::Deflated)
-        // A change is to be there soon: the usual level takes three times as long, and its zip is a seventh smaller.
+        // A change is to be there soon: the usual level takes several times as long, for a zip that is somewhat smaller.
         .compression_level(Some(1))
         .last_modified_time(DateTime::default())
         .unix_permissions(0o755);
