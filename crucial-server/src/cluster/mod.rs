@@ -25,6 +25,7 @@ pub mod placement;
 pub mod pulse;
 pub mod raft;
 pub mod replica;
+pub mod sessions;
 pub mod snapshots;
 
 use std::{
