@@ -7,6 +7,7 @@ mod bench;
 mod cluster;
 mod inner_loop;
 mod lines;
+mod manifests;
 
 use std::io;
 use std::process::ExitCode;
@@ -35,6 +36,7 @@ enum Task {
     ExecWithParent(cluster::nodes::Exec),
     Fix(inner_loop::FixArgs),
     Lines(lines::Args),
+    Manifests(manifests::Args),
     Verify(inner_loop::VerifyArgs),
 }
 
@@ -52,6 +54,7 @@ pub fn run() -> ExitCode {
         Task::ExecWithParent(args) => Err(cluster::nodes::exec(&args)),
         Task::Fix(args) => inner_loop::fix(&args),
         Task::Lines(args) => lines::run(&args),
+        Task::Manifests(args) => manifests::run(&args),
         Task::Verify(args) => inner_loop::verify(&args),
     };
     match result {
