@@ -16,7 +16,7 @@ const REMEMBERED: usize = 20_000;
 
 /// Who has called, and which calls were applied.
 ///
-/// Invariant: a call is applied once, also if it arrives again when its session is over: of the last [`REMEMBERED`] of
+/// Invariant: a call is applied once, also if it arrives again when its session is over: of the last 20,000 of
 /// those, the numbers that may have been applied are known. A client has later numbers for what it calls then, so a
 /// session that was quiet for a lease goes on.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
