@@ -1,7 +1,7 @@
 //! Cloud threads over HTTP: what runs on Kubernetes, Knative and Cloud Run.
 //!
 //! A function process [serves](serve()) one cloud thread at a time. An attempt is a `POST` of its event, and the body of
-//! the answer is its outcome. Every answer of a function process has a [header](MARK) that says what it is; an answer
+//! the answer is its outcome. Every answer of a function process has a header that says what it is; an answer
 //! without one is somebody else's: an ingress that reaches no function, or another program.
 //!
 //! | status | `x-crucial` | what it is |
@@ -16,7 +16,7 @@
 //! answers: who can change them can hold up a request anyway.
 //!
 //! Invariant: an answer other than an outcome means that the request has run nothing. So it can be sent again, and so can
-//! one that has no answer, since attempts are [claimed](super::delivery).
+//! one that has no answer, since attempts are claimed.
 //!
 //! Invariant: `busy` and `stopping` end their connection. What distributes requests over processes, as a Service of
 //! Kubernetes does, distributes connections; the same request on the same connection would find the same busy process.
