@@ -23,8 +23,8 @@ use tokio::sync::Notify;
 use turmoil::Sim;
 
 use crate::{
-    determinism,
     client::{self, Shared},
+    determinism,
     node::{self, Machine},
     plan::{Fault, Host, LASTS, Patience, Plan, Planned},
 };
