@@ -30,6 +30,8 @@ pub enum BackendKind {
     Hybrid,
     /// Functions on AWS Lambda.
     Lambda,
+    /// Function processes that serve HTTP: on Kubernetes, Knative, or Cloud Run.
+    Http,
 }
 
 /// Limits of a server and of what clients may send to it.
@@ -56,8 +58,8 @@ impl Default for Limits {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Config {
-    /// `backend`: where cloud threads run: `threads` (default), `processes`, `lambda`, or `hybrid`: threads first, then
-    /// `hybrid_overflow`.
+    /// `backend`: where cloud threads run: `threads` (default), `processes`, `lambda`, `http`, or `hybrid`: threads first,
+    /// then `hybrid_overflow`.
     pub backend: BackendKind,
     /// `servers`: the addresses of the DSO servers, `host:port`, separated by commas. Empty: a node in this process.
     pub servers: Vec<String>,
@@ -67,7 +69,7 @@ pub struct Config {
     /// Default: none.
     pub token: Option<Token>,
     /// `concurrency`: how many cloud threads run at once; more wait. Default: as many as are spawned in `threads`,
-    /// 1,000 in `processes` and `lambda`, and in `hybrid` 1,000 of those that overflow.
+    /// 1,000 in `processes`, `lambda` and `http`, and in `hybrid` 1,000 of those that overflow.
     pub concurrency: Option<usize>,
     /// `deployment`: the name of what `cargo xtask deploy` has made. The settings in its file, `.crucial/NAME.toml` in the
     /// working directory or one above it, come between those of `crucial.toml` and the environment's. No default.
@@ -75,8 +77,8 @@ pub struct Config {
     /// `hybrid_threads`: in `hybrid`, how many cloud threads run in this process before others overflow. Default: as
     /// many as the machine runs at once.
     pub hybrid_threads: Option<usize>,
-    /// `hybrid_overflow`: in `hybrid`, the back end of the cloud threads that find no room: `processes` (default) or
-    /// `lambda`.
+    /// `hybrid_overflow`: in `hybrid`, the back end of the cloud threads that find no room: `processes` (default), `lambda`
+    /// or `http`.
     pub hybrid_overflow: BackendKind,
     /// `lambda_function`: in `lambda`, the function that runs this program: its name or ARN, with a version or an alias
     /// behind a colon if it isn't the latest. No default.
@@ -84,6 +86,11 @@ pub struct Config {
     /// `lambda_patience`: in `lambda`, how long an invocation is sent again that AWS throttles, can't serve at the moment,
     /// or doesn't answer. Default: 5 minutes.
     pub lambda_patience: Duration,
+    /// `http_url`: in `http`, where function processes of this program are served. No default.
+    pub http_url: Option<String>,
+    /// `http_patience`: in `http`, how long an invocation is sent again that can't be delivered or gets no answer. One that
+    /// finds all functions busy waits for as long as that takes. Default: 5 minutes.
+    pub http_patience: Duration,
     /// `log`: what is logged to standard error, as a filter of the `tracing` crate. Default: `warn`, and `info` of a
     /// server.
     pub log: String,
@@ -98,10 +105,11 @@ pub struct Config {
     /// `retries`: how often a failed cloud thread is repeated when its attribute does not say. Default: 0.
     pub retries: u32,
     /// `timeout`: how long a cloud thread may take when its attribute does not say. Default: 15 minutes in
-    /// `processes`, the function's own in `lambda`, no limit in `threads`; in `hybrid`, that of the place where it runs.
+    /// `processes`, the function's own in `lambda`, no limit in `threads` and `http`; in `hybrid`, that of the place where it
+    /// runs.
     pub timeout: Option<Duration>,
     /// `memory`: how much memory a function process may use when its attribute does not say, in MiB. Default: 1769,
-    /// for which Lambda gives a whole CPU. In `lambda`, the function's own counts.
+    /// for which Lambda gives a whole CPU. In `lambda` and `http`, the function's own counts.
     pub memory: u64,
     /// `idle`: how long a function process without work is kept. Default: 60 s.
     pub idle: Duration,
@@ -124,6 +132,8 @@ impl Default for Config {
             hybrid_overflow: BackendKind::Processes,
             lambda_function: None,
             lambda_patience: Duration::from_secs(5 * 60),
+            http_url: None,
+            http_patience: Duration::from_secs(5 * 60),
             log: String::new(),
             spin: Duration::from_micros(50),
             connect_timeout: Duration::from_secs(10),
@@ -219,6 +229,12 @@ impl Config {
             if let Some(s) = setting("lambda_patience") {
                 config.lambda_patience = s.parse(duration)?;
             }
+            if let Some(s) = setting("http_url") {
+                config.http_url = Some(s.parse(http_url)?);
+            }
+            if let Some(s) = setting("http_patience") {
+                config.http_patience = s.parse(duration)?;
+            }
             if let Some(s) = setting("log") {
                 config.log = s.found.value;
             }
@@ -266,11 +282,13 @@ impl Config {
     }
 }
 
-const KEYS: [&str; 22] = [
+const KEYS: [&str; 24] = [
     "backend",
     "concurrency",
     "connect_timeout",
     "deployment",
+    "http_patience",
+    "http_url",
     "hybrid_overflow",
     "hybrid_threads",
     "idle",
@@ -394,21 +412,19 @@ fn backend_kind(text: &str) -> Result<BackendKind, String> {
         "processes" => Ok(BackendKind::Processes),
         "hybrid" => Ok(BackendKind::Hybrid),
         "lambda" => Ok(BackendKind::Lambda),
-        "http" => {
-            Err("this back end is not there yet; use `threads`, `processes`, `lambda` or `hybrid`".into())
-        }
-        _ => Err("expected `threads`, `processes`, `lambda` or `hybrid`".into()),
+        "http" => Ok(BackendKind::Http),
+        _ => Err("expected `threads`, `processes`, `lambda`, `http` or `hybrid`".into()),
     }
 }
 
 /// What `hybrid_overflow` can be.
-pub(crate) const OVERFLOWS: &str = "expected `processes` or `lambda`";
+pub(crate) const OVERFLOWS: &str = "expected `processes`, `lambda` or `http`";
 
 fn overflow(text: &str) -> Result<BackendKind, String> {
     match text {
         "processes" => Ok(BackendKind::Processes),
         "lambda" => Ok(BackendKind::Lambda),
-        "http" => Err("this back end is not there yet; use `processes` or `lambda`".into()),
+        "http" => Ok(BackendKind::Http),
         _ => Err(OVERFLOWS.into()),
     }
 }
@@ -420,7 +436,27 @@ impl fmt::Display for BackendKind {
             BackendKind::Processes => "processes",
             BackendKind::Hybrid => "hybrid",
             BackendKind::Lambda => "lambda",
+            BackendKind::Http => "http",
         })
+    }
+}
+
+fn http_url(text: &str) -> Result<String, String> {
+    if text.starts_with("https://") {
+        return Err(
+            "there is no TLS to functions: use `http://` inside of a cluster, or a proxy on this machine"
+                .into(),
+        );
+    }
+    let authority = text.strip_prefix("http://").and_then(|rest| rest.split(['/', '?', '#']).next());
+    // The colons in the brackets of an IPv6 address come before no port.
+    let (host, port) = match authority.and_then(|authority| authority.rsplit_once(':')) {
+        Some((host, port)) if !port.ends_with(']') => (Some(host), port.parse::<u16>().is_ok()),
+        _ => (authority, true),
+    };
+    match host {
+        Some(host) if !host.is_empty() && port => Ok(text.to_owned()),
+        _ => Err("expected a URL, as `http://workers:8080`".into()),
     }
 }
 
@@ -496,9 +532,26 @@ mod tests {
     }
 
     #[test]
+    fn functions_have_urls_of_many_forms() {
+        for url in [
+            "http://workers",
+            "http://workers:8080/run",
+            "http://[::1]",
+            "http://[::1]:8080",
+            "http://10.0.0.1/",
+        ] {
+            assert_eq!(from_env(&[("CRUCIAL_HTTP_URL", url)]).unwrap().http_url.as_deref(), Some(url));
+        }
+    }
+
+    #[test]
     fn an_error_names_key_value_and_source() {
         for (name, value, reason) in [
-            ("CRUCIAL_BACKEND", "proceses", "expected `threads`, `processes`, `lambda` or `hybrid`"),
+            ("CRUCIAL_BACKEND", "proceses", "expected `threads`, `processes`, `lambda`, `http` or `hybrid`"),
+            ("CRUCIAL_HTTP_URL", "workers:8080", "expected a URL"),
+            ("CRUCIAL_HTTP_URL", "http://:8080", "expected a URL"),
+            ("CRUCIAL_HTTP_URL", "http://workers:99999/run", "expected a URL"),
+            ("CRUCIAL_HTTP_URL", "https://workers", "no TLS to functions"),
             ("CRUCIAL_HYBRID_OVERFLOW", "threads", "expected `processes`"),
             ("CRUCIAL_HYBRID_THREADS", "0", "at least 1"),
             ("CRUCIAL_SERVERS", "localhost", "`localhost` is not `host:port`"),

@@ -270,7 +270,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
     /// A session that a server doesn't know any more.
-    pub(crate) fn session_is_over(what: String) -> Self {
+    #[must_use]
+    pub fn session_is_over(what: String) -> Self {
         let reason = "the connection was lost for longer than the session's lease".to_owned();
         Error::OutcomeUnknown { what, reason }
     }

@@ -67,7 +67,7 @@ impl Run {
         object::check_registry()?;
         let config = Arc::new(config);
         let backend = OnceLock::new();
-        if config.uses(BackendKind::Lambda) {
+        if config.uses(BackendKind::Lambda) || config.uses(BackendKind::Http) {
             // What is missing is said now, and not at the first spawn.
             let _ = backend.set(backend::start(&config)?);
         }

@@ -12,7 +12,7 @@ use crucial_runtime::{
     config::Config,
     error::{Error, Result},
     net::{self, TcpListener},
-    security::Security,
+    security::{self, Security},
 };
 use tokio::{sync::oneshot, task::JoinSet};
 
@@ -82,12 +82,7 @@ impl Listener {
         let security = Security::new(config)?;
         let socket = net::listen(address, !security.is_tls()).await.map_err(|error| match error.kind() {
             // What the system says, too, of an address that is another machine's.
-            io::ErrorKind::AddrNotAvailable if !security.is_tls() => Error::Refused {
-                reason: format!(
-                    "{address} is no loopback address (127.0.0.0/8), and there is no cluster token: listen on one, or make a \
-                     token with `app crucial token`, and set CRUCIAL_TOKEN_FILE to its file here and for all clients"
-                ),
-            },
+            io::ErrorKind::AddrNotAvailable if !security.is_tls() => security::not_own(address),
             _ => Error::io(format!("listening at {address}"), &error),
         })?;
         let reception = Reception { security, spin: config.spin, refusals: Refusals::default() };

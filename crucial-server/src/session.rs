@@ -163,6 +163,12 @@ impl Session {
         matches!(self.entry(seq), Some(Entry::Running { withdrawn: true, .. }))
     }
 
+    /// The number after all that have arrived.
+    #[must_use]
+    pub fn next(&self) -> u64 {
+        self.base + self.entries.len() as u64
+    }
+
     /// The calls that have not ended, with their objects: what has to be withdrawn when the session goes.
     pub fn running(&self) -> Vec<(u64, ObjectId)> {
         let running = |(i, entry): (usize, &Entry)| match entry {

@@ -31,7 +31,7 @@ fn command() -> Command {
         Path::new(&program).file_name().map_or_else(|| "app".into(), |n| n.to_string_lossy().into_owned());
     Command::new("crucial")
         .bin_name(format!("{program} crucial"))
-        .about("Runs and inspects the DSO servers of this program")
+        .about("Runs and inspects the DSO servers of this program, and serves its cloud functions")
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(
@@ -87,6 +87,14 @@ fn command() -> Command {
                 ),
         )
         .subcommand(
+            Command::new("function")
+                .about("Runs cloud threads of programs with CRUCIAL_BACKEND=http, one at a time, until Ctrl-C")
+                .arg(Arg::new("listen").long("listen").value_name("HOST:PORT").help(
+                    "Where to listen; port 0 takes a free one. Without a cluster token, only on loopback addresses [default: \
+                     0.0.0.0:$PORT, or 127.0.0.1:8080 without PORT]",
+                )),
+        )
+        .subcommand(
             Command::new("leave").about("Takes a node out of its cluster; the others get what it had").arg(
                 Arg::new("server")
                     .long("server")
@@ -129,6 +137,10 @@ pub(crate) fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
     };
     let result = match matches.subcommand() {
         Some(("serve", args)) => serve(args),
+        Some(("function", args)) => match function::serve(args) {
+            Ok(code) => return code,
+            Err(error) => Err(error),
+        },
         Some(("leave", args)) => leave(args),
         Some(("status", args)) => status(args),
         Some(("token", args)) => token(args),
@@ -190,6 +202,83 @@ fn check_reachable(listen: &str) -> Result<()> {
 
 fn is_clustered(args: &ArgMatches) -> bool {
     ["join", "data-dir", "cluster"].iter().any(|arg| args.contains_id(arg))
+}
+
+#[cfg(not(feature = "processes"))]
+mod function {
+    use std::process::ExitCode;
+
+    use clap::ArgMatches;
+    use crucial_runtime::error::{Error, Result};
+
+    pub(super) fn serve(_: &ArgMatches) -> Result<ExitCode> {
+        Err(Error::Refused {
+            reason:
+                "this program was built without the feature `processes`: add it to the features of crucial"
+                    .to_owned(),
+        })
+    }
+}
+
+#[cfg(feature = "processes")]
+mod function {
+    use std::{env, process::ExitCode};
+
+    use clap::ArgMatches;
+    use crucial_runtime::{
+        backend::http::{self, End},
+        config::Config,
+        error::{Error, Result},
+        run,
+    };
+    use tokio::sync::Notify;
+
+    use super::{say, stop_signal};
+    use crate::entry::log;
+
+    /// Where functions are served if nothing is said.
+    const ADDRESS: &str = "127.0.0.1:8080";
+    /// What a function process logs.
+    const LOG: &str = "info";
+    /// The exit status after a cloud thread that took too long, as that of `timeout` of the GNU core utilities.
+    const TIMED_OUT: u8 = 124;
+
+    pub(super) fn serve(args: &ArgMatches) -> Result<ExitCode> {
+        let config = Config::load()?;
+        log(&config, LOG)?;
+        let given = args.get_one::<String>("listen").cloned();
+        // Knative and Cloud Run say so where a program has to listen.
+        let from_port =
+            || env::var("PORT").ok().filter(|port| !port.is_empty()).map(|port| format!("0.0.0.0:{port}"));
+        let listen = given.or_else(from_port).unwrap_or_else(|| ADDRESS.to_owned());
+        run::block_on(async {
+            let listener = http::listen(&config, &listen).await?;
+            let address = listener.local_addr().map_err(|e| Error::io("asking for the address", &e))?;
+            let asked = Notify::new();
+            let stop = async {
+                let signal = stop_signal().await;
+                say(&format!(
+                    "stopping ({signal}): takes no more, and finishes what runs; the same again stops at once"
+                ));
+                asked.notify_one();
+            };
+            let at_once = async {
+                asked.notified().await;
+                stop_signal().await
+            };
+            say(&format!("functions at http://{address} (process {}); Ctrl-C stops it", std::process::id()));
+            tokio::select! {
+                end = http::serve(config, listener, stop) => Ok(match end? {
+                    End::Asked => ExitCode::SUCCESS,
+                    End::TimedOut => ExitCode::from(TIMED_OUT),
+                }),
+                signal = at_once => {
+                    say(&format!("stopped by {signal}"));
+                    Ok(ExitCode::SUCCESS)
+                }
+            }
+        })
+    }
 }
 
 #[cfg(not(feature = "cluster"))]

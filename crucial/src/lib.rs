@@ -205,6 +205,7 @@
 //! | `CRUCIAL_BACKEND=processes` | each cloud thread runs in a process of this machine, started when needed and reused |
 //! | `CRUCIAL_BACKEND=hybrid` | cloud threads are threads as long as the machine has CPUs for them, the others run in processes |
 //! | `CRUCIAL_BACKEND=lambda` | each cloud thread is an invocation of a function on AWS Lambda; with the feature `aws` |
+//! | `CRUCIAL_BACKEND=http` | each cloud thread is a request to a process of this program at `CRUCIAL_HTTP_URL`, started with `app crucial function` |
 //! | `CRUCIAL_SERVERS=host:port` | objects live in a server: `app crucial serve` starts one, `app crucial status` looks into it |
 //! | `CRUCIAL_TOKEN_FILE=file` | connections are encrypted, and only those who have the cluster token take part: `app crucial token` makes one; with the feature `tls` |
 //!

@@ -100,9 +100,9 @@ fn a_server_says_why_it_cannot_listen() {
 #[test]
 fn a_wrong_variable_is_named_with_its_value() {
     for (name, value, reason) in [
-        ("CRUCIAL_BACKEND", "procesess", "expected `threads`, `processes`, `lambda` or `hybrid`"),
-        ("CRUCIAL_BACKEND", "http", "not there yet"),
-        ("CRUCIAL_HYBRID_OVERFLOW", "threads", "expected `processes` or `lambda`"),
+        ("CRUCIAL_BACKEND", "procesess", "expected `threads`, `processes`, `lambda`, `http` or `hybrid`"),
+        ("CRUCIAL_HTTP_URL", "https://localhost", "https"),
+        ("CRUCIAL_HYBRID_OVERFLOW", "threads", "expected `processes`, `lambda` or `http`"),
         ("CRUCIAL_SERVERS", "localhost", "not `host:port`"),
         ("CRUCIAL_CONCURRENCY", "-3", "expected a number"),
         ("CRUCIAL_CONNECT_TIMEOUT", "10", "a number with a unit"),

@@ -428,6 +428,22 @@ fn an_aborted_thread_is_stopped_where_it_can_be() {
     assert_eq!(thread.join(), Ok(3));
 }
 
+/// Many are aborted when their process has answered, or is about to, and the next one gets it.
+#[test(modes(embedded, processes, server))]
+fn an_abort_ends_nothing_else() {
+    let mut config = config();
+    config.concurrency = Some(1);
+    let _run = OwnRun::enter(config);
+    let done = Tally::new(0);
+    for n in 0..60 {
+        let first = thread::spawn(|| contribute_to(&done));
+        let second = thread::spawn(|| contribute_to(&done));
+        thread::sleep(Duration::from_micros(n * 20));
+        first.abort();
+        second.join().unwrap();
+    }
+}
+
 #[test(modes(embedded, processes, server))]
 fn an_aborted_thread_that_waits_for_its_turn_never_starts() {
     let mut config = config();

@@ -8,6 +8,7 @@ mod cluster;
 mod deploy;
 mod inner_loop;
 mod lines;
+mod manifests;
 
 use std::io;
 use std::process::ExitCode;
@@ -39,6 +40,7 @@ enum Task {
     Fix(inner_loop::FixArgs),
     Lines(lines::Args),
     Logs(deploy::LogsArgs),
+    Manifests(manifests::Args),
     Status(deploy::StatusArgs),
     Verify(inner_loop::VerifyArgs),
 }
@@ -60,6 +62,7 @@ pub fn run() -> ExitCode {
         Task::Fix(args) => inner_loop::fix(&args),
         Task::Lines(args) => lines::run(&args),
         Task::Logs(args) => deploy::run(&deploy::Command::Logs(args)),
+        Task::Manifests(args) => manifests::run(&args),
         Task::Status(args) => deploy::run(&deploy::Command::Status(args)),
         Task::Verify(args) => inner_loop::verify(&args),
     };

@@ -1,10 +1,6 @@
 //! AWS Lambda, through the SDK: region, profile, credentials and endpoint are those of every AWS tool.
 
-use std::{
-    env,
-    io::Write,
-    time::{Duration, Instant},
-};
+use std::{env, io::Write, time::Duration};
 
 use aws_config::{retry::RetryConfig, stalled_stream_protection::StalledStreamProtectionConfig};
 use aws_sdk_lambda::{
@@ -24,11 +20,13 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use tokio::sync::OnceCell;
 
-use super::invocations::{Answer, Call, TIMEOUT};
+use super::{
+    again::{Outlook, Patience, Refusal, insist, reach},
+    invocations::{Answer, Call, TIMEOUT},
+};
 use crate::{
     config::Config,
     error::{Error, Result},
-    id,
     lambda::{ErrorDocument, chain},
     terminal,
 };
@@ -37,16 +35,9 @@ use crate::{
 const CONNECT: Duration = Duration::from_secs(5);
 /// How long an answer may take: a function has 15 minutes, and waits for its instance before that.
 const ANSWER: Duration = TIMEOUT.saturating_add(Duration::from_secs(60));
-/// A request that was under way for so long has been taken. If there is no answer then, that is a new trouble.
-const TAKEN: Duration = Duration::from_secs(30);
 /// How often the system looks whether the other end of a quiet connection is there. Without that, routers forget a
 /// connection on which a function takes its time: AWS' own do after 350 s.
 const PROBE: Duration = Duration::from_secs(60);
-/// The pauses between invocations of the same attempt: the first is at most this long, each next one twice as much,
-/// ...
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
-/// ... and none is longer.
-const LAST_PAUSE: Duration = Duration::from_secs(5);
 /// What emulators give their requests.
 const NO_ID: &str = "without an id";
 /// How many of its last lines a function that failed leaves in the error.
@@ -60,13 +51,6 @@ pub(super) struct Lambda {
     is_embedded: bool,
     /// Made when it is needed: function processes that start no cloud threads don't load the SDK's configuration.
     client: OnceCell<Client>,
-}
-
-/// Why Lambda did not run a function, or gave no answer.
-struct Refusal {
-    reason: String,
-    /// Whether it may well do so a little later.
-    is_transient: bool,
 }
 
 impl Lambda {
@@ -85,22 +69,12 @@ impl Lambda {
         })?;
         let lambda = Lambda { is_embedded: config.servers.is_empty(), ..Self::of(function, config) };
         let client = lambda.client().await?;
-        let start = Instant::now();
-        let mut pauses = Pauses::default();
-        loop {
+        reach(config.connect_timeout, || async {
             let check = client.invoke().function_name(function).invocation_type(InvocationType::DryRun);
-            let Err(error) = check.send().await else { return Ok(lambda) };
-            let Refusal { reason, is_transient } = lambda.refusal(error);
-            if !is_transient {
-                return Err(Error::Refused { reason });
-            }
-            let pause = pauses.next();
-            if start.elapsed() + pause > config.connect_timeout {
-                let reason = format!("{reason}. Tried for {:?} (`connect_timeout`)", config.connect_timeout);
-                return Err(Error::Refused { reason });
-            }
-            tokio::time::sleep(pause).await;
-        }
+            check.send().await.map(drop).map_err(|error| lambda.refusal(error))
+        })
+        .await?;
+        Ok(lambda)
     }
 
     /// This function. Nothing is checked before it is invoked.
@@ -122,59 +96,37 @@ impl Lambda {
     }
 
     /// Runs the function, and invokes it again as long as it is refused only for now or there is no answer.
-    ///
-    /// It may have run although there is no answer; that does no harm, since attempts are claimed.
     pub(super) async fn invoke(&self, payload: Bytes, call: &Call<'_>) -> Result<Answer> {
         let client = self.client().await?;
-        let start = Instant::now();
-        let mut trouble = None;
-        let mut pauses = Pauses::default();
-        loop {
-            let sent = Instant::now();
-            let invoke = client
-                .invoke()
-                .function_name(&self.function)
-                .invocation_type(InvocationType::RequestResponse)
-                .log_type(LogType::Tail)
-                .payload(Blob::new(payload.clone()));
-            let refusal = match invoke.send().await {
-                Ok(output) => {
-                    let log = output.log_result().map(|log| BASE64_STANDARD.decode(log).unwrap_or_default());
-                    let log = String::from_utf8_lossy(&log.unwrap_or_default()).into_owned();
-                    let id = output.request_id().unwrap_or(NO_ID).to_owned();
-                    let is_marked = output.function_error().is_some();
-                    let payload: Bytes = output.payload.map(Blob::into_inner).unwrap_or_default().into();
-                    let failed = is_marked || looks_failed(&payload);
-                    return Ok(self.answer(payload, failed, &id, &log));
-                }
-                Err(error) => {
-                    if let Some(payload) = failure(&error) {
-                        return Ok(self.answer(payload, true, error.request_id().unwrap_or(NO_ID), ""));
-                    }
-                    self.refusal(error)
-                }
-            };
-            if !refusal.is_transient {
-                return Err(Error::Refused { reason: refusal.reason });
+        let patience = Patience {
+            trouble: self.patience,
+            setting: "lambda_patience",
+            all: Some(ANSWER.saturating_add(self.patience)),
+        };
+        insist(&patience, call, || self.send(client, payload.clone())).await
+    }
+
+    async fn send(&self, client: &Client, payload: Bytes) -> Result<Answer, Refusal> {
+        let invoke = client
+            .invoke()
+            .function_name(&self.function)
+            .invocation_type(InvocationType::RequestResponse)
+            .log_type(LogType::Tail)
+            .payload(Blob::new(payload));
+        match invoke.send().await {
+            Ok(output) => {
+                let log = output.log_result().map(|log| BASE64_STANDARD.decode(log).unwrap_or_default());
+                let log = String::from_utf8_lossy(&log.unwrap_or_default()).into_owned();
+                let id = output.request_id().unwrap_or(NO_ID).to_owned();
+                let is_marked = output.function_error().is_some();
+                let payload: Bytes = output.payload.map(Blob::into_inner).unwrap_or_default().into();
+                let failed = is_marked || looks_failed(&payload);
+                Ok(self.answer(payload, failed, &id, &log))
             }
-            if sent.elapsed() > TAKEN {
-                trouble = None;
-            }
-            let since = *trouble.get_or_insert_with(Instant::now);
-            let pause = pauses.next();
-            if since.elapsed() + pause > self.patience || start.elapsed() > ANSWER + self.patience {
-                let reason = format!("{}. Tried for {:?} (`lambda_patience`)", refusal.reason, self.patience);
-                return Err(call.failed(&reason));
-            }
-            tracing::info!(
-                function = call.function.name,
-                reason = refusal.reason,
-                "an invocation is sent again"
-            );
-            tokio::select! {
-                () = call.abort.aborted() => return Err(super::cancelled(call.function)),
-                () = tokio::time::sleep(pause) => {}
-            }
+            Err(error) => match failure(&error) {
+                Some(payload) => Ok(self.answer(payload, true, error.request_id().unwrap_or(NO_ID), "")),
+                None => Err(self.refusal(error)),
+            },
         }
     }
 
@@ -257,7 +209,8 @@ impl Lambda {
                 (false, format!("AWS Lambda can't invoke `{function}`: {causes}{hint}"))
             }
         };
-        Refusal { reason, is_transient }
+        let outlook = if is_transient { Outlook::Trouble } else { Outlook::Final };
+        Refusal { reason, outlook }
     }
 }
 
@@ -398,46 +351,9 @@ fn is_out_of_memory(log: &str) -> bool {
     megabytes("Memory Size: ").zip(megabytes("Max Memory Used: ")).is_some_and(|(size, used)| used >= size)
 }
 
-/// The pauses before the same is tried again: exponential back-off with full jitter, so that many callers that were
-/// refused at once don't come back at once.
-struct Pauses(Duration);
-
-impl Default for Pauses {
-    fn default() -> Self {
-        Pauses(FIRST_PAUSE)
-    }
-}
-
-impl Pauses {
-    fn next(&mut self) -> Duration {
-        let longest = self.0;
-        self.0 = (longest * 2).min(LAST_PAUSE);
-        let chance = (id::fresh() >> 96) as u32;
-        longest.mul_f64(f64::from(chance) / f64::from(u32::MAX))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn pauses_grow_and_are_spread_out() {
-        let rounds: Vec<Vec<_>> = (0..200)
-            .map(|_| {
-                let mut pauses = Pauses::default();
-                (0..10).map(|_| pauses.next()).collect()
-            })
-            .collect();
-        for (n, longest) in [(0, 50), (1, 100), (4, 800), (7, 5000), (9, 5000)] {
-            let longest = Duration::from_millis(longest);
-            let pauses = || rounds.iter().map(|round| round[n]);
-            assert!(pauses().all(|pause| pause <= longest));
-            assert!(
-                pauses().any(|pause| pause < longest / 4) && pauses().any(|pause| pause > longest * 3 / 4)
-            );
-        }
-    }
 
     #[test]
     fn trouble_passes_and_mistakes_stay() {

@@ -1,6 +1,6 @@
 //! What an invocation needs on the servers: room for what is too large for a payload, and the word on who runs it.
 //!
-//! AWS Lambda may deliver one request twice, and a request whose answer was lost is sent again. So each attempt is
+//! AWS Lambda may deliver one request twice, and a request whose answer was lost is sent again, there and over HTTP. So each attempt is
 //! *claimed*: the first process that asks runs it, and any other waits for the outcome of the first and answers the same.
 //! The client makes the object before it sends a request and removes it when the thread has ended, so a delivery that
 //! comes later finds none and ends without effect.
@@ -85,9 +85,10 @@ impl Delivery {
         part(&self.result, from, length)
     }
 
-    /// Tells the outcome of an attempt to those that wait for it.
-    pub fn settle(&mut self, attempt: u32, outcome: &[u8]) {
-        if attempt == self.attempt {
+    /// Tells the outcome of an attempt to those that wait for it. The process that runs it tells it, and once: what others
+    /// have been told stays so.
+    pub fn settle(&mut self, attempt: u32, by: Holder, outcome: &[u8]) {
+        if attempt == self.attempt && matches!(self.state, Claim::Running(holder) if holder == by) {
             self.state = Claim::Settled(outcome.to_vec());
         }
     }
@@ -136,7 +137,7 @@ impl Delivery {
         }
     }
 
-    // For the client, which doesn't block.
+    // For what doesn't block: the client, and a function process that is about to end.
 
     /// Stores arguments.
     pub(super) async fn send_args(&self, run: &Arc<Run>, args: &[u8]) -> Result<()> {
@@ -161,6 +162,16 @@ impl Delivery {
             take(&mut result, call.await?)?;
         }
         Ok(result)
+    }
+
+    /// Tells what became of an attempt that this process runs, whose own thread can't say it any more.
+    pub(super) async fn give_outcome(&self, run: &Arc<Run>, attempt: u32, reply: &Reply) -> Result<()> {
+        let outcome = encode(reply)?;
+        let call = {
+            let _run = run.enter();
+            self.remote().settle(attempt, Holder::current()?, &outcome)
+        };
+        call.await
     }
 
     // For the function process, in whose run the calling thread is.
@@ -198,9 +209,8 @@ impl Delivery {
     pub(super) fn once(&self, attempt: u32, run: impl FnOnce() -> Reply) -> Result<Option<Reply>> {
         if self.remote().claim(attempt, Holder::current()?).wait()? {
             let reply = run();
-            let mut outcome = Vec::new();
-            codec::encode("an outcome", &reply, &mut outcome)?;
-            if let Err(error) = self.remote().settle(attempt, &outcome).wait() {
+            let outcome = encode(&reply)?;
+            if let Err(error) = self.remote().settle(attempt, Holder::current()?, &outcome).wait() {
                 // The answer itself is on its way; this is for others, if there are any.
                 tracing::warn!(%error, "the outcome of a cloud thread could not be kept");
             }
@@ -210,6 +220,12 @@ impl Delivery {
         let outcome = self.remote().outcome(attempt).wait()?;
         outcome.map(|outcome| codec::decode("an outcome", &outcome)).transpose()
     }
+}
+
+fn encode(reply: &Reply) -> Result<Vec<u8>> {
+    let mut outcome = Vec::new();
+    codec::encode("an outcome", reply, &mut outcome)?;
+    Ok(outcome)
 }
 
 /// How it is made.

@@ -66,6 +66,8 @@ pub(super) enum Invoke {
     Local(String),
     /// AWS Lambda, with this function.
     Lambda(String),
+    /// Function processes that serve HTTP, at this URL.
+    Http(String),
 }
 
 /// The answer of a function process that ran the function, or refused to. Panics are Lambda function errors instead.

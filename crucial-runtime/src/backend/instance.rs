@@ -1,4 +1,4 @@
-//! The function role: this process runs cloud threads that it gets from Lambda's Runtime API.
+//! The function role: this process runs cloud threads that it gets from Lambda's Runtime API, or [over HTTP](super::http).
 
 use std::{
     io::Write,
@@ -23,6 +23,9 @@ use crate::{
     thread::Identity,
 };
 
+/// How long a process that is about to end may take to say why.
+const SETTLE: Duration = Duration::from_secs(2);
+
 /// Whether this process was started as a function instance.
 #[must_use]
 pub fn is_instance() -> bool {
@@ -35,37 +38,52 @@ pub fn is_instance() -> bool {
 /// If the configuration or the program's registry is wrong, or the service is gone.
 pub fn serve() -> Result<()> {
     lambda::die_with_parent();
-    object::check_registry()?;
-    let config = Config::load()?;
-    let instance = Arc::new(Instance { config, run: Mutex::default() });
+    let instance = Instance::new(Config::load()?)?;
     let handler = service_fn(move |event: LambdaEvent<Event>| {
         let instance = instance.clone();
-        async move { instance.handle(event.payload).await }
+        async move {
+            let reply = instance.handle(event.payload).await.unwrap_or_else(|timeout| time_out(timeout));
+            match reply {
+                Reply::Error(Error::FunctionPanicked { message, .. }) => {
+                    Err(Diagnostic { error_type: PANIC.to_owned(), error_message: message })
+                }
+                reply => Ok(reply),
+            }
+        }
     });
     run::io()
         .block_on(lambda_runtime::run(handler))
         .map_err(|e| Error::Io { what: "serving Lambda's Runtime API".to_owned(), reason: e.to_string() })
 }
 
-struct Instance {
+/// A process that runs cloud threads, one after the other.
+pub(super) struct Instance {
     config: Config,
     /// The run of the last invocation, and when that ended: the next one is most likely of the same run.
     run: Mutex<Option<(Arc<Run>, SystemTime)>>,
 }
 
 impl Instance {
-    async fn handle(self: Arc<Self>, event: Event) -> Result<Reply, Diagnostic> {
+    /// An instance of this program.
+    pub(super) fn new(config: Config) -> Result<Arc<Self>> {
+        object::check_registry()?;
+        Ok(Arc::new(Instance { config, run: Mutex::default() }))
+    }
+
+    /// Runs a cloud thread's attempt. If it takes longer than the event allows, that time is the error, and the thread, which
+    /// can't be stopped, runs on.
+    pub(super) async fn handle(self: &Arc<Self>, event: Event) -> Result<Reply, Duration> {
         let (done, result) = tokio::sync::oneshot::channel();
         let identity = Arc::new(Identity {
             id: ThreadId(event.thread),
             name: event.name.clone(),
             function: Some(event.runs.as_ref().unwrap_or(&event.function).clone()),
         });
-        let timeout = event.timeout.map(Duration::from_millis);
+        let (instance, timeout) = (self.clone(), event.timeout.map(Duration::from_millis));
         // A thread of its own, as in std: a blocking call there blocks nothing else.
         let thread = std::thread::Builder::new().name(identity.system_name()).spawn(move || {
-            let reply = self.work(event, &identity).unwrap_or_else(Reply::Error);
-            if let Some((_, since)) = &mut *self.run.lock().unwrap() {
+            let reply = instance.work(event, &identity).unwrap_or_else(Reply::Error);
+            if let Some((_, since)) = &mut *instance.run.lock().unwrap() {
                 *since = SystemTime::now();
             }
             // What the function printed comes before its result.
@@ -77,15 +95,20 @@ impl Instance {
         }
         let reply = match timeout {
             None => result.await,
-            Some(timeout) => {
-                tokio::time::timeout(timeout, result).await.unwrap_or_else(|_| time_out(timeout))
-            }
+            Some(timeout) => tokio::time::timeout(timeout, result).await.map_err(|_| timeout)?,
         };
-        match reply.expect("the thread catches panics and answers") {
-            Reply::Error(Error::FunctionPanicked { message, .. }) => {
-                Err(Diagnostic { error_type: PANIC.to_owned(), error_message: message })
-            }
-            reply => Ok(reply),
+        Ok(reply.expect("the thread catches panics and answers"))
+    }
+
+    /// Tells others that get the same attempt what became of it, if this process runs it and its thread can't say so.
+    pub(super) async fn settle(&self, thread: ThreadId, attempt: u32, reply: &Reply) {
+        // If the thread is still on the way to the servers, it has claimed nothing.
+        let run = self.run.try_lock().ok().and_then(|run| run.as_ref().map(|(run, _)| run.clone()));
+        let Some(run) = run else { return };
+        let delivery = Delivery::of(thread);
+        let settled = delivery.give_outcome(&run, attempt, reply);
+        if !matches!(tokio::time::timeout(SETTLE, settled).await, Ok(Ok(()))) {
+            tracing::warn!("the outcome of a cloud thread could not be kept");
         }
     }
 

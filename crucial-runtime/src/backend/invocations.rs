@@ -1,5 +1,5 @@
 //! Cloud threads as invocations of this program's function: in processes of this machine, driven through the APIs of AWS
-//! Lambda, or on AWS Lambda itself.
+//! Lambda, on AWS Lambda itself, or in processes that serve HTTP.
 
 use std::{
     fmt,
@@ -19,7 +19,9 @@ use super::{
     Abort, Backend, Retry, Work, cancelled, cpus,
     delivery::Delivery,
     event::{Event, FUNCTION, Freight, INLINE, Invoke, PANIC, Reply, TIMED_OUT},
-    failed, turn,
+    failed,
+    http::Http,
+    turn,
 };
 use crate::{
     config::Config,
@@ -57,11 +59,12 @@ impl fmt::Debug for Invocations {
     }
 }
 
-/// Who starts functions: this process's own Lambda service, for a function process its client's, or AWS.
+/// Who runs functions: this process's own Lambda service, for a function process its client's, AWS, or who serves HTTP.
 #[derive(Clone)]
 enum Service {
     Own(Arc<LocalLambda>),
     Elsewhere(String),
+    Http(Arc<Http>),
     #[cfg(feature = "aws")]
     Aws(Arc<super::aws::Lambda>),
 }
@@ -102,14 +105,21 @@ impl Service {
         match self {
             Service::Own(lambda) => Invoke::Local(lambda.endpoint().to_string()),
             Service::Elsewhere(endpoint) => Invoke::Local(endpoint.clone()),
+            Service::Http(http) => Invoke::Http(http.url().to_owned()),
             #[cfg(feature = "aws")]
             Service::Aws(lambda) => Invoke::Lambda(lambda.function().to_owned()),
         }
     }
 
-    /// Whether it is Lambda itself: requests may be delivered twice, carry no limits of their own, and can't be stopped.
+    /// Whether it is not on this machine, or may not be: requests may be delivered twice, carry no limits of their own, and
+    /// can't be stopped.
     fn is_remote(&self) -> bool {
-        matches!(self.endpoint(), Invoke::Lambda(_))
+        !matches!(self, Service::Own(_) | Service::Elsewhere(_))
+    }
+
+    /// The most bytes of arguments that travel in a request.
+    fn inline(&self) -> usize {
+        if let Service::Http(_) = self { super::http::INLINE } else { INLINE }
     }
 
     /// Runs the function, and waits as long as it is refused only for now.
@@ -128,6 +138,7 @@ impl Service {
                 Service::Elsewhere(endpoint) => {
                     invoke_http(endpoint, FUNCTION, payload.clone(), &options).await
                 }
+                Service::Http(http) => return http.invoke(payload, call).await,
                 #[cfg(feature = "aws")]
                 Service::Aws(lambda) => return lambda.invoke(payload, call).await,
             };
@@ -152,6 +163,7 @@ impl Service {
                 match self {
                     Service::Own(lambda) => lambda.stop(token).await,
                     Service::Elsewhere(endpoint) => stop_http(endpoint, token).await,
+                    Service::Http(_) => false,
                     #[cfg(feature = "aws")]
                     Service::Aws(_) => false,
                 };
@@ -195,10 +207,20 @@ impl Invocations {
         Ok(Self::over(Service::Aws(Arc::new(lambda)), limit, limit.unwrap_or(CONCURRENCY)))
     }
 
+    /// Starts cloud threads over HTTP.
+    ///
+    /// # Errors
+    /// If a setting is missing, or no function of this program answers there.
+    pub(crate) fn over_http(config: &Config, limit: Option<usize>) -> Result<Self> {
+        let http = run::aside(|| run::block_on(Http::start(config)))?;
+        Ok(Self::over(Service::Http(Arc::new(http)), limit, limit.unwrap_or(CONCURRENCY)))
+    }
+
     /// Starts cloud threads from a function process, where its client does.
     pub(crate) fn elsewhere(invoke: &Invoke, config: &Config) -> Result<Self> {
         let (service, parallelism) = match invoke {
             Invoke::Local(endpoint) => (Service::Elsewhere(endpoint.clone()), cpus()),
+            Invoke::Http(url) => (Service::Http(Arc::new(Http::of(url, config)?)), CONCURRENCY),
             #[cfg(feature = "aws")]
             Invoke::Lambda(function) => {
                 (Service::Aws(Arc::new(super::aws::Lambda::of(function, config))), CONCURRENCY)
@@ -348,7 +370,7 @@ impl Invoker {
     /// Puts on the servers what the attempts need there.
     async fn prepare(&self, event: &mut Event) -> Result<()> {
         let large = match &mut event.args {
-            Freight::Inline(args) if args.len() > INLINE => Some(std::mem::take(args)),
+            Freight::Inline(args) if args.len() > self.service.inline() => Some(std::mem::take(args)),
             _ => None,
         };
         if event.claim || large.is_some() {

@@ -1,12 +1,16 @@
 //! Where cloud threads run.
 
 mod abort;
+#[cfg(feature = "processes")]
+mod again;
 #[cfg(feature = "aws")]
 mod aws;
 #[cfg(feature = "processes")]
 mod delivery;
 #[cfg(feature = "processes")]
 mod event;
+#[cfg(feature = "processes")]
+pub mod http;
 mod hybrid;
 #[cfg(feature = "processes")]
 pub mod instance;
@@ -138,8 +142,10 @@ fn elsewhere(kind: BackendKind, config: &Config, limit: Option<usize>) -> Result
         BackendKind::Processes => Ok(Arc::new(invocations::Invocations::in_processes(config, limit)?)),
         #[cfg(feature = "aws")]
         BackendKind::Lambda => Ok(Arc::new(invocations::Invocations::on_lambda(config, limit)?)),
+        #[cfg(feature = "processes")]
+        BackendKind::Http => Ok(Arc::new(invocations::Invocations::over_http(config, limit)?)),
         #[cfg(not(feature = "processes"))]
-        BackendKind::Processes => Err(without("processes")),
+        BackendKind::Processes | BackendKind::Http => Err(without("processes")),
         #[cfg(not(feature = "aws"))]
         BackendKind::Lambda => Err(without("aws")),
         BackendKind::Threads | BackendKind::Hybrid => Err(Error::Config {

@@ -175,7 +175,8 @@ impl Link {
                 Err(Dial::Refused(error)) => return Err(error),
                 Err(Dial::Unreachable(tried)) => tried,
             };
-            if !patience.wait() {
+            // A run that ends keeps nobody waiting: without a server, its lease ends it.
+            if self.ended.load(Ordering::SeqCst) || !patience.wait() {
                 return Err(Error::Unreachable { tried: tried.join("; "), after });
             }
         }

@@ -470,6 +470,9 @@ async fn drive(calls: Arc<Inner>, node: NodeId) {
                 // Out of reach now is not out of reach for ever: the next call tries again. A run that is lost, or
                 // a client that is refused, stays so.
                 let passing = matches!(error, Error::Unreachable { .. });
+                // Invariant: whoever adds to an empty output wakes this task. So it is emptied before callers hear of the
+                // failure, and may call again.
+                calls.calls.lock().unwrap().output(node).clear();
                 calls.fail(&error, !passing, |_| true);
                 if !passing {
                     return;
@@ -477,7 +480,6 @@ async fn drive(calls: Arc<Inner>, node: NodeId) {
                 // The callers have given up, but their calls may be parked: they go with the old session.
                 *calls.session.lock().unwrap() = SessionId(id::fresh());
                 resuming = None;
-                calls.calls.lock().unwrap().output(node).clear();
                 work.notified().await;
                 continue;
             }

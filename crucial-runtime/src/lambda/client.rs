@@ -1,6 +1,6 @@
 //! A small client of the Invoke API, for function processes that call functions.
 
-use std::sync::LazyLock;
+use std::{sync::LazyLock, time::Duration};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
@@ -19,10 +19,20 @@ use super::{
     log::read_report,
 };
 
+/// How long it may take to connect.
+const CONNECT: Duration = Duration::from_secs(5);
+/// How often the system looks whether the other end of a quiet connection is there, and how often in vain.
+const PROBE: Duration = Duration::from_secs(20);
+const PROBES: u32 = 6;
+
 /// One pool of connections for the whole process.
-static CLIENT: LazyLock<Client<HttpConnector, Full<Bytes>>> = LazyLock::new(|| {
+pub(crate) static CLIENT: LazyLock<Client<HttpConnector, Full<Bytes>>> = LazyLock::new(|| {
     let mut connector = HttpConnector::new();
     connector.set_nodelay(true);
+    connector.set_connect_timeout(Some(CONNECT));
+    connector.set_keepalive(Some(PROBE));
+    connector.set_keepalive_interval(Some(PROBE));
+    connector.set_keepalive_retries(Some(PROBES));
     Client::builder(TokioExecutor::new()).build(connector)
 });
 

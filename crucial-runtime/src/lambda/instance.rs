@@ -371,7 +371,11 @@ impl Instance {
             state.settle_by = running.deadline;
         }
         self.finish_work(*running.work, payload, elapsed, used, error.map(|error| ("error", Some(error))));
-        self.service.released(self.id);
+        // Invariant: what stops an invocation stops no other. One that was to be stopped, and answered before its process
+        // ended, frees nothing.
+        if self.state.borrow().killed.is_none() {
+            self.service.released(self.id);
+        }
     }
 
     /// Writes the end of the log and answers the caller.

@@ -49,8 +49,11 @@ mod runtime_api;
 mod service;
 mod spawn;
 
-#[cfg(feature = "aws")]
-pub(crate) use self::client::chain;
+pub(crate) use self::{
+    client::{CLIENT, chain},
+    clock::request_id,
+    http::{Body, Reply, json, read, serve},
+};
 pub use self::{
     client::{invoke_http, stop_http},
     error::InvokeError,

@@ -1,6 +1,8 @@
 //! The connections of async code, with or without TLS ([`crate::security`]): over sockets of tokio, or with the feature
 //! `simulation` over those of a simulated network.
 
+use std::{io, net::SocketAddr};
+
 mod duplex;
 #[cfg(feature = "simulation")]
 mod simulated;
@@ -22,23 +24,32 @@ pub use tokio::net::{
     tcp::{OwnedReadHalf, OwnedWriteHalf},
 };
 
+/// The addresses that `address` (`host:port`) stands for on the system's own network; with `own`, only if nobody but this
+/// machine can reach them.
+///
+/// # Errors
+/// `AddrNotAvailable` if others can; if it is wrong.
+pub async fn look_up(address: &str, own: bool) -> io::Result<Vec<SocketAddr>> {
+    let addresses: Vec<_> = tokio::net::lookup_host(address).await?.collect();
+    if own && !addresses.iter().map(SocketAddr::ip).all(|ip| ip.is_loopback()) {
+        return Err(io::ErrorKind::AddrNotAvailable.into());
+    }
+    Ok(addresses)
+}
+
 #[cfg(not(feature = "simulation"))]
 mod system {
-    use std::{io, net::SocketAddr};
+    use std::io;
 
     use rustix::net::{RecvFlags, recv};
-    use tokio::net::{TcpListener, TcpStream, lookup_host};
+    use tokio::net::{TcpListener, TcpStream};
 
     /// Listens at `address` (`host:port`); with `own`, only if nobody but this machine can reach it.
     ///
     /// # Errors
     /// `AddrNotAvailable` if others can; if it is wrong or in use.
     pub async fn listen(address: &str, own: bool) -> io::Result<TcpListener> {
-        let addresses: Vec<_> = lookup_host(address).await?.collect();
-        if own && !addresses.iter().map(SocketAddr::ip).all(|ip| ip.is_loopback()) {
-            return Err(io::ErrorKind::AddrNotAvailable.into());
-        }
-        TcpListener::bind(&addresses[..]).await
+        TcpListener::bind(&super::look_up(address, own).await?[..]).await
     }
 
     /// Sets what every connection needs.

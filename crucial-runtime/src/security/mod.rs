@@ -19,6 +19,8 @@
 
 #[cfg(feature = "tls")]
 mod keys;
+#[cfg(feature = "processes")]
+pub(crate) mod seal;
 mod token;
 
 #[cfg(feature = "tls")]
@@ -43,6 +45,17 @@ pub enum Security {
     /// By TLS, with keys that follow from the token.
     #[cfg(feature = "tls")]
     Tls(Arc<Keys>),
+}
+
+/// Why this address, which other machines can reach, is not listened at.
+#[must_use]
+pub fn not_own(address: &str) -> Error {
+    Error::Refused {
+        reason: format!(
+            "{address} is no loopback address (127.0.0.0/8), and there is no cluster token: listen on one, or make a token \
+             with `app crucial token`, and set CRUCIAL_TOKEN_FILE to its file here and for all clients"
+        ),
+    }
 }
 
 /// A token without the means to use it.

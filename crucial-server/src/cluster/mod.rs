@@ -25,6 +25,7 @@ pub mod placement;
 pub mod pulse;
 pub mod raft;
 pub mod replica;
+pub mod sessions;
 pub mod snapshots;
 
 use std::{
@@ -269,10 +270,20 @@ impl Cluster {
             node,
         });
         cluster.node.join(cluster.clone());
-        control::run(&cluster, begins, joined).await?;
-        cluster.store.put("node", &Some(remembered)).map_err(stored)?;
-        cluster.node.joined();
-        Ok(cluster)
+        let entered = control::run(&cluster, begins, joined)
+            .await
+            .and_then(|()| cluster.store.put("node", &Some(remembered)).map_err(stored));
+        match entered {
+            Ok(()) => {
+                cluster.node.joined();
+                Ok(cluster)
+            }
+            Err(error) => {
+                // Its groups would go on, and could even lead, for a node that serves nobody.
+                cluster.close().await;
+                Err(error)
+            }
+        }
     }
 
     /// This node's number.

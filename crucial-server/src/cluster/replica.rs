@@ -23,11 +23,12 @@ use serde::{Deserialize, Serialize};
 use super::{
     batch::{Batch, Item, Terms},
     divergence::{Checks, Size},
+    sessions::Sessions,
 };
 use crate::{
     cell::{self, Cell, Step},
     methods::Methods,
-    session::{Begin, Session},
+    session::Begin,
     workers::Pace,
 };
 
@@ -50,7 +51,7 @@ pub type Answered = (CallId, Arc<[u8]>);
 #[derive(Debug, Default)]
 pub struct Replica {
     objects: RwLock<HashMap<ObjectId, Arc<Held>>>,
-    sessions: Mutex<HashMap<SessionId, Known>>,
+    sessions: Mutex<Sessions>,
     /// Whether the replicas are equal.
     pub(super) checks: Mutex<Checks>,
 }
@@ -65,18 +66,11 @@ pub(super) struct Held {
     pub(super) size: Size,
 }
 
-/// A session, and the process that it belongs to.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Known {
-    member: MemberId,
-    session: Session,
-}
-
 /// A replica as data.
 #[derive(Debug, Serialize, Deserialize)]
 struct Image {
     objects: Vec<ObjectImage>,
-    sessions: Vec<(SessionId, Known)>,
+    sessions: Sessions,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -118,18 +112,14 @@ impl Replica {
     ) {
         let Incoming { head, seq, ack, args } = call;
         let origin = CallId { session: id, seq };
-        let mut sessions = self.sessions.lock().unwrap();
-        let known = sessions.entry(id).or_insert_with(|| Known { member, session: Session::default() });
         if head.operation == Operation::Withdraw {
-            let object = known.session.withdraw(seq);
-            drop(sessions);
+            let object = self.sessions.lock().unwrap().withdraw(id, seq);
             if let Some(object) = object {
                 self.withdraw(object, origin, &terms, answers);
             }
             return;
         }
-        let begun = known.session.begin(seq, ack, head.object);
-        drop(sessions);
+        let begun = self.sessions.lock().unwrap().begin(id, member, (seq, ack), head.object);
         let result = match begun {
             Ok(Begin::Fresh) => {
                 let mut out = Vec::new();
@@ -252,8 +242,8 @@ impl Replica {
 
     /// A session is over: what it waits for, it does not take any more.
     fn expire(&self, id: SessionId, terms: &Terms, answers: &mut Vec<Answered>) {
-        let Some(known) = self.sessions.lock().unwrap().remove(&id) else { return };
-        for (seq, object) in known.session.running() {
+        let running = self.sessions.lock().unwrap().end(id);
+        for (seq, object) in running {
             self.withdraw(object, CallId { session: id, seq }, terms, answers);
         }
     }
@@ -262,15 +252,7 @@ impl Replica {
     /// to another of them.
     fn lose(&self, members: &[u8], terms: &Terms, answers: &mut Vec<Answered>) {
         let Ok((lost,)) = codec::decode::<(Lost,)>("lost holders", members) else { return };
-        let sessions: Vec<_> = {
-            let sessions = self.sessions.lock().unwrap();
-            let of_lost = |known: &Known| lost.members().binary_search(&known.member).is_ok();
-            let mut ids: Vec<_> =
-                sessions.iter().filter(|(_, known)| of_lost(known)).map(|(id, _)| *id).collect();
-            // The order decides who of the waiting comes first.
-            ids.sort_unstable();
-            ids
-        };
+        let sessions = self.sessions.lock().unwrap().of(&lost);
         for id in sessions {
             self.expire(id, terms, answers);
         }
@@ -304,9 +286,7 @@ impl Replica {
     }
 
     fn finish(&self, origin: CallId, frame: Arc<[u8]>, answers: &mut Vec<Answered>) {
-        if let Some(known) = self.sessions.lock().unwrap().get_mut(&origin.session) {
-            known.session.finish(origin.seq, &frame);
-        }
+        self.sessions.lock().unwrap().finish(origin.session, origin.seq, &frame);
         answers.push((origin, frame));
     }
 
@@ -370,7 +350,7 @@ impl Replica {
 
     /// The sessions that have called here, and their processes.
     pub fn sessions(&self) -> Vec<(SessionId, MemberId)> {
-        self.sessions.lock().unwrap().iter().map(|(id, known)| (*id, known.member)).collect()
+        self.sessions.lock().unwrap().list()
     }
 
     /// Calls `f` for every object that is not busy.
@@ -388,15 +368,14 @@ impl Replica {
     /// The whole replica as data. Nothing must be applied meanwhile.
     pub fn image(&self) -> Result<Vec<u8>> {
         let objects = self.objects.read().unwrap();
-        let mut image = Image { objects: Vec::with_capacity(objects.len()), sessions: Vec::new() };
+        let mut image = Image { objects: Vec::with_capacity(objects.len()), sessions: Sessions::default() };
         for (id, held) in &*objects {
             let cell = held.cell.read().unwrap().image(|origin| *origin)?;
             let type_name = held.info.name.to_owned();
             image.objects.push(ObjectImage { id: *id, type_name, key: held.key.to_string(), cell });
         }
         drop(objects);
-        image.sessions =
-            self.sessions.lock().unwrap().iter().map(|(id, known)| (*id, known.clone())).collect();
+        image.sessions = self.sessions.lock().unwrap().clone();
         let mut bytes = Vec::new();
         codec::encode("a snapshot", &image, &mut bytes)?;
         Ok(bytes)
@@ -420,7 +399,7 @@ impl Replica {
         }
         *self.checks.lock().unwrap() = checks;
         *self.objects.write().unwrap() = objects;
-        *self.sessions.lock().unwrap() = image.sessions.into_iter().collect();
+        *self.sessions.lock().unwrap() = image.sessions;
         Ok(())
     }
 }

@@ -50,6 +50,14 @@ pub fn wall_clock() -> Duration {
     Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
 }
 
+/// The simulation has come this far.
+///
+/// Invariant: no host's clock stands still or falls behind by more than a tick. A host that starts again begins with the
+/// time that is told then.
+pub fn reach(elapsed: Duration) {
+    NOW.fetch_max(EPOCH + elapsed.as_nanos() as u64, SeqCst);
+}
+
 /// What happens from now on is later than what has happened, on whichever host. Hosts run one after the other, each for a
 /// tick, so a host's own clock may be up to a tick behind another's.
 pub fn later() {

@@ -24,6 +24,7 @@ use turmoil::Sim;
 
 use crate::{
     client::{self, Shared},
+    determinism,
     node::{self, Machine},
     plan::{Fault, Host, LASTS, Patience, Plan, Planned},
 };
@@ -191,7 +192,9 @@ impl World<'_> {
     }
 
     fn step(&mut self) -> Result<(), String> {
-        self.sim.step().map(drop).map_err(|error| format!("a host failed: {error}"))
+        let stepped = self.sim.step().map(drop).map_err(|error| format!("a host failed: {error}"));
+        determinism::reach(self.sim.elapsed());
+        stepped
     }
 
     fn begin(&mut self, planned: &Planned) {
