@@ -111,6 +111,9 @@ pub struct Config {
     /// `memory`: how much memory a function process may use when its attribute does not say, in MiB. Default: 1769,
     /// for which Lambda gives a whole CPU. In `lambda` and `http`, the function's own counts.
     pub memory: u64,
+    /// `usage`: whether a program says at its end what its cloud threads cost in `lambda`, or would have cost there, in
+    /// `processes`: requests, GB-seconds that are billed, and dollars. Default: `false`.
+    pub usage: bool,
     /// `idle`: how long a function process without work is kept. Default: 60 s.
     pub idle: Duration,
     /// The arguments with which this program starts its function processes. Not a setting: tests need it.
@@ -141,6 +144,7 @@ impl Default for Config {
             retries: 0,
             timeout: None,
             memory: 1769,
+            usage: false,
             idle: Duration::from_secs(60),
             launch: Vec::new(),
             limits: Limits::default(),
@@ -256,6 +260,9 @@ impl Config {
             if let Some(s) = setting("memory") {
                 config.memory = s.parse(number)?;
             }
+            if let Some(s) = setting("usage") {
+                config.usage = s.parse(yes_or_no)?;
+            }
             if let Some(s) = setting("idle") {
                 config.idle = s.parse(duration)?;
             }
@@ -282,7 +289,7 @@ impl Config {
     }
 }
 
-const KEYS: [&str; 24] = [
+const KEYS: [&str; 25] = [
     "backend",
     "concurrency",
     "connect_timeout",
@@ -307,6 +314,7 @@ const KEYS: [&str; 24] = [
     "timeout",
     "token",
     "token_file",
+    "usage",
 ];
 
 /// Variables that are no settings: they belong to the roles of a process.
@@ -476,6 +484,10 @@ fn number<T: FromStr<Err: fmt::Display>>(text: &str) -> Result<T, String> {
     text.replace('_', "").parse().map_err(|e| format!("expected a number: {e}"))
 }
 
+fn yes_or_no(text: &str) -> Result<bool, String> {
+    text.parse().map_err(|_| "expected `true` or `false`".to_owned())
+}
+
 fn at_least_one(text: &str) -> Result<usize, String> {
     match number(text)? {
         0 => Err("expected at least 1".into()),
@@ -556,6 +568,7 @@ mod tests {
             ("CRUCIAL_HYBRID_THREADS", "0", "at least 1"),
             ("CRUCIAL_SERVERS", "localhost", "`localhost` is not `host:port`"),
             ("CRUCIAL_CONCURRENCY", "0", "at least 1"),
+            ("CRUCIAL_USAGE", "yes", "expected `true` or `false`"),
             ("CRUCIAL_SPIN", "50", "a number with a unit"),
             ("CRUCIAL_LEASE", "-1s", "a number with a unit"),
             ("CRUCIAL_BACKENT", "threads", "no such setting; there are backend, concurrency"),

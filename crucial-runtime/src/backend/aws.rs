@@ -27,7 +27,7 @@ use super::{
 use crate::{
     config::Config,
     error::{Error, Result},
-    lambda::{ErrorDocument, chain},
+    lambda::{ErrorDocument, Figures, chain},
     terminal,
 };
 
@@ -121,17 +121,19 @@ impl Lambda {
                 let is_marked = output.function_error().is_some();
                 let payload: Bytes = output.payload.map(Blob::into_inner).unwrap_or_default().into();
                 let failed = is_marked || looks_failed(&payload);
-                Ok(self.answer(payload, failed, &id, &log))
+                Ok(self.answer(payload, failed, &id, log))
             }
             Err(error) => match failure(&error) {
-                Some(payload) => Ok(self.answer(payload, true, error.request_id().unwrap_or(NO_ID), "")),
+                Some(payload) => {
+                    Ok(self.answer(payload, true, error.request_id().unwrap_or(NO_ID), String::new()))
+                }
                 None => Err(self.refusal(error)),
             },
         }
     }
 
     /// Shows what the function printed, and reads how it failed, if it did.
-    fn answer(&self, payload: Bytes, failed: bool, id: &str, log: &str) -> Answer {
+    fn answer(&self, payload: Bytes, failed: bool, id: &str, log: String) -> Answer {
         let printed: Vec<_> = log.lines().filter(|line| !is_platform(line)).collect();
         let is_start =
             |line: &str| line.starts_with("START RequestId: ") || line.contains("\"platform.start\"");
@@ -150,7 +152,7 @@ impl Lambda {
                 document.error_type = "Sandbox.Timedout".to_owned();
             }
             let is_killed = document.error_message.contains("signal: killed");
-            if document.error_type == "Runtime.ExitError" && is_killed && is_out_of_memory(log) {
+            if document.error_type == "Runtime.ExitError" && is_killed && is_out_of_memory(&log) {
                 document.error_type = "Runtime.OutOfMemory".to_owned();
             }
             if document.error_type.starts_with("Runtime.") {
@@ -166,7 +168,7 @@ impl Lambda {
             }
             document
         });
-        Answer { payload, error }
+        Answer { payload, error, log }
     }
 
     fn refusal(&self, error: SdkError<InvokeError>) -> Refusal {
@@ -341,14 +343,9 @@ fn is_platform(line: &str) -> bool {
         || line.is_empty()
 }
 
-/// Whether the log's last line says that all of the memory was used.
+/// Whether the report at the log's end says that all of the memory was used.
 fn is_out_of_memory(log: &str) -> bool {
-    let Some(report) = log.lines().rev().find(|line| line.starts_with("REPORT ")) else { return false };
-    let megabytes = |name: &str| {
-        let field = report.split('\t').find_map(|field| field.strip_prefix(name)?.strip_suffix(" MB"));
-        field.and_then(|number| number.trim().parse::<u64>().ok())
-    };
-    megabytes("Memory Size: ").zip(megabytes("Max Memory Used: ")).is_some_and(|(size, used)| used >= size)
+    Figures::read(log).is_some_and(|figures| figures.max_memory >= figures.memory)
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ use super::{
     failed,
     http::Http,
     turn,
+    usage::Usage,
 };
 use crate::{
     config::Config,
@@ -51,6 +52,8 @@ pub(crate) struct Invocations {
     permits: Arc<Semaphore>,
     parallelism: usize,
     closed: AtomicBool,
+    /// What it costs, if that is to be told.
+    usage: Option<Arc<Usage>>,
 }
 
 impl fmt::Debug for Invocations {
@@ -75,11 +78,13 @@ pub(super) struct Answer {
     pub(super) payload: Bytes,
     /// How it failed, if it did.
     pub(super) error: Option<ErrorDocument>,
+    /// The end of its log, if there is one.
+    pub(super) log: String,
 }
 
 impl From<Invocation> for Answer {
     fn from(invocation: Invocation) -> Self {
-        Answer { error: invocation.error(), payload: invocation.payload }
+        Answer { error: invocation.error(), payload: invocation.payload, log: invocation.log_tail }
     }
 }
 
@@ -194,7 +199,8 @@ impl Invocations {
         let start = || run::block_on(LocalLambda::start(function, move |line| print(&line, quiet)));
         let lambda = run::aside(start).map_err(|e| Error::io("starting the local Lambda service", &e))?;
         // All processes are on this machine, so more of them than it has CPUs make nothing faster.
-        Ok(Self::over(Service::Own(Arc::new(lambda)), limit, limit.unwrap_or_else(cpus)))
+        let invocations = Self::over(Service::Own(Arc::new(lambda)), limit, limit.unwrap_or_else(cpus));
+        Ok(invocations.with_usage(config, "processes, as on Lambda"))
     }
 
     /// Starts cloud threads on AWS Lambda.
@@ -204,7 +210,8 @@ impl Invocations {
     #[cfg(feature = "aws")]
     pub(crate) fn on_lambda(config: &Config, limit: Option<usize>) -> Result<Self> {
         let lambda = run::aside(|| run::block_on(super::aws::Lambda::start(config)))?;
-        Ok(Self::over(Service::Aws(Arc::new(lambda)), limit, limit.unwrap_or(CONCURRENCY)))
+        let invocations = Self::over(Service::Aws(Arc::new(lambda)), limit, limit.unwrap_or(CONCURRENCY));
+        Ok(invocations.with_usage(config, "lambda"))
     }
 
     /// Starts cloud threads over HTTP.
@@ -238,7 +245,14 @@ impl Invocations {
             permits: Arc::new(Semaphore::new(permits)),
             parallelism,
             closed: AtomicBool::new(false),
+            usage: None,
         }
+    }
+
+    /// Says at the end what it cost, if that is wanted.
+    fn with_usage(mut self, config: &Config, service: &'static str) -> Self {
+        self.usage = config.usage.then(|| Arc::new(Usage::new(service)));
+        self
     }
 }
 
@@ -271,6 +285,7 @@ impl Backend for Invocations {
             thread: thread.id,
             abort,
             left: AtomicBool::new(false),
+            usage: self.usage.clone(),
         };
         run::io().spawn(async move {
             let _transit = transit;
@@ -311,6 +326,9 @@ impl Backend for Invocations {
         if let Service::Own(lambda) = &self.service {
             run::aside(|| run::block_on(lambda.shutdown()));
         }
+        if let Some(usage) = &self.usage {
+            usage.tell();
+        }
     }
 }
 
@@ -324,6 +342,7 @@ struct Invoker {
     abort: Abort,
     /// Whether it may have left something on the servers.
     left: AtomicBool,
+    usage: Option<Arc<Usage>>,
 }
 
 /// Why an attempt failed, and whether its process has died with it.
@@ -395,11 +414,14 @@ impl Invoker {
             abort: &self.abort,
         };
         let is_remote = event.claim;
-        let Answer { payload, error } = self
+        let Answer { payload, error, log } = self
             .service
             .invoke(payload.into(), &call)
             .await
             .map_err(|error| Failure { error, is_dead: !is_remote })?;
+        if let Some(usage) = &self.usage {
+            usage.add(&log);
+        }
         if let Some(error) = error {
             return Err(self.failure(error, event));
         }

@@ -18,6 +18,8 @@ pub mod instance;
 mod invocations;
 mod threads;
 mod turn;
+#[cfg(feature = "processes")]
+mod usage;
 
 use std::{fmt, sync::Arc, time::Duration};
 

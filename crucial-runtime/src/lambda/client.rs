@@ -16,7 +16,7 @@ use super::{
     invocation::{
         FunctionError, Invocation, InvokeOptions, MEMORY_HEADER, STOP_HEADER, STOP_PATH, TIMEOUT_HEADER,
     },
-    log::read_report,
+    log::Figures,
 };
 
 /// How long it may take to connect.
@@ -76,7 +76,7 @@ pub async fn invoke_http(
     }
     let log_tail = BASE64_STANDARD.decode(header("x-amz-log-result")).unwrap_or_default();
     let log_tail = String::from_utf8_lossy(&log_tail).into_owned();
-    let (duration, max_memory_mb, init_duration) = read_report(&log_tail).unwrap_or_default();
+    let Figures { duration, max_memory, init, .. } = Figures::read(&log_tail).unwrap_or_default();
     Ok(Invocation {
         request_id: header("x-amzn-requestid").to_owned(),
         payload: body,
@@ -86,9 +86,9 @@ pub async fn invoke_http(
             .map(|value| FunctionError::from_header(value.to_str().unwrap_or_default())),
         log_tail,
         duration,
-        init_duration,
-        max_memory_mb,
-        cold_start: init_duration.is_some(),
+        init_duration: init,
+        max_memory_mb: max_memory,
+        cold_start: init.is_some(),
     })
 }
 

@@ -52,11 +52,13 @@ pub(crate) struct Report<'a> {
 impl Report<'_> {
     pub(crate) fn line(&self) -> String {
         let millis = self.duration.as_secs_f64() * 1e3;
+        // The start of an instance is billed, too, since August 2025.
+        let billed = (self.duration + self.init.unwrap_or_default()).as_secs_f64() * 1e3;
         let mut line = format!(
             "REPORT RequestId: {}\tDuration: {millis:.2} ms\tBilled Duration: {:.0} ms\tMemory Size: {} MB\tMax \
              Memory Used: {} MB\t",
             self.request_id,
-            millis.ceil(),
+            billed.ceil(),
             self.memory,
             self.max_memory,
         );
@@ -73,15 +75,42 @@ impl Report<'_> {
     }
 }
 
-/// What a client learns from the `REPORT` line at the end of a log: duration, MiB used, time to initialize.
-pub(crate) fn read_report(log: &str) -> Option<(Duration, u64, Option<Duration>)> {
-    let line = log.lines().rev().find(|line| line.starts_with("REPORT "))?;
-    let field = |name: &str, unit: &str| {
-        line.split('\t')
-            .find_map(|field| field.strip_prefix(name)?.strip_suffix(unit)?.trim().parse::<f64>().ok())
-    };
-    let duration = |name| Some(Duration::try_from_secs_f64(field(name, " ms")? / 1e3).unwrap_or_default());
-    Some((duration("Duration: ")?, field("Max Memory Used: ", " MB")? as u64, duration("Init Duration: ")))
+/// What a client learns from the report at the end of a log.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(crate) struct Figures {
+    pub(crate) duration: Duration,
+    /// The time that costs.
+    pub(crate) billed: Duration,
+    /// MiB that the function may use.
+    pub(crate) memory: u64,
+    /// MiB that it used.
+    pub(crate) max_memory: u64,
+    pub(crate) init: Option<Duration>,
+}
+
+impl Figures {
+    /// Reads the last report of a log: a `REPORT` line, or the record in JSON that functions with that format have.
+    pub(crate) fn read(log: &str) -> Option<Self> {
+        let is_report =
+            |line: &&str| line.starts_with("REPORT ") || line.contains(r#""type":"platform.report""#);
+        let line = log.lines().rev().find(is_report)?;
+        let record = line.starts_with('{').then(|| serde_json::from_str::<serde_json::Value>(line).ok());
+        let field = |name: &str, unit: &str, key: &str| match &record {
+            Some(record) => record.as_ref()?["record"]["metrics"][key].as_f64(),
+            None => line
+                .split('\t')
+                .find_map(|field| field.strip_prefix(name)?.strip_suffix(unit)?.trim().parse::<f64>().ok()),
+        };
+        let duration =
+            |name, key| Some(Duration::try_from_secs_f64(field(name, " ms", key)? / 1e3).unwrap_or_default());
+        Some(Figures {
+            duration: duration("Duration: ", "durationMs")?,
+            billed: duration("Billed Duration: ", "billedDurationMs")?,
+            memory: field("Memory Size: ", " MB", "memorySizeMB")? as u64,
+            max_memory: field("Max Memory Used: ", " MB", "maxMemoryUsedMB")? as u64,
+            init: duration("Init Duration: ", "initDurationMs"),
+        })
+    }
 }
 
 #[cfg(test)]
@@ -111,13 +140,22 @@ mod tests {
         let line = report.line();
         assert_eq!(
             line,
-            "REPORT RequestId: id\tDuration: 2345.67 ms\tBilled Duration: 2346 ms\tMemory Size: 128 MB\tMax Memory \
+            "REPORT RequestId: id\tDuration: 2345.67 ms\tBilled Duration: 2353 ms\tMemory Size: 128 MB\tMax Memory \
              Used: 21 MB\tInit Duration: 7.01 ms\tStatus: error\tError Type: Runtime.ExitError\t"
         );
         let log = format!("START RequestId: id\n{line}\n");
-        let (duration, memory, init) = read_report(&log).unwrap();
-        assert_eq!((duration.as_micros(), memory), (2_345_670, 21));
-        assert_eq!(init.unwrap().as_micros(), 7_010);
-        assert_eq!(read_report("REPORT something else"), None);
+        let figures = Figures {
+            duration: report.duration,
+            billed: Duration::from_millis(2353),
+            memory: 128,
+            max_memory: 21,
+            init: report.init,
+        };
+        assert_eq!(Figures::read(&log), Some(figures));
+        assert_eq!(Figures::read("REPORT something else"), None);
+        let log = r#"{"time":"t","type":"platform.start","record":{"requestId":"id"}}
+{"time":"t","type":"platform.report","record":{"requestId":"id","metrics":{"durationMs":2345.67,"billedDurationMs":2353,"memorySizeMB":128,"maxMemoryUsedMB":21,"initDurationMs":7.01},"status":"success"}}"#;
+        assert_eq!(Figures::read(log), Some(figures));
+        assert_eq!(Figures::read(&log[..log.len() - 9]), None);
     }
 }

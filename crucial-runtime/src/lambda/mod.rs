@@ -53,6 +53,7 @@ pub(crate) use self::{
     client::{CLIENT, chain},
     clock::request_id,
     http::{Body, Reply, json, read, serve},
+    log::Figures,
 };
 pub use self::{
     client::{invoke_http, stop_http},

@@ -53,6 +53,23 @@ fn hybrid_overflows_to_lambda() {
     assert_eq!(lab.proxy.passed(), 3);
 }
 
+#[test]
+fn a_program_says_what_it_cost_if_it_is_asked() {
+    let lab = Lab::start(Function { memory: 2048, ..function() }, &[]);
+    let cost = |backend: &str| {
+        let settings = [("CRUCIAL_USAGE", "true"), ("CRUCIAL_BACKEND", backend), ("CRUCIAL_MEMORY", "2048")];
+        let (_, errors) = lab.app("work,6,100").set(settings).run();
+        let cost =
+            errors.lines().find_map(|line| line.strip_prefix(backend)).unwrap_or_else(|| panic!("{errors}"));
+        let (_, billed) = cost.split_once(": 6 requests, ").unwrap_or_else(|| panic!("{errors}"));
+        billed.split_once(" GB-seconds billed, about $").unwrap().0.parse::<f64>().unwrap()
+    };
+    // Each takes at least a tenth of a second with 2 GB.
+    assert!(cost("lambda") >= 1.2 && cost("processes") >= 1.2);
+    let (_, errors) = lab.app("work,6,100").run();
+    assert!(!errors.contains("GB-seconds"), "{errors}");
+}
+
 // ---- functions that fail
 
 #[test]

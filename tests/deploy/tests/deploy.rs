@@ -13,7 +13,7 @@ use std::{
 };
 
 use lab::{
-    Lab, assert_says, fails, ok,
+    Lab, REPOSITORY, assert_says, fails, ok,
     proxy::{Fate, allowed},
 };
 
@@ -41,12 +41,10 @@ fn addresses(status: &str) -> Vec<String> {
 }
 
 /// Waits until a server knows that another one is lost, and others own what that had.
-fn await_loss(lab: &Lab, lost: &str, other: &str) {
+fn await_loss(status: impl Fn() -> Command, lost: &str) {
     let start = Instant::now();
     loop {
-        let mut status = lab.cargo(&["run", "--quiet", "--", "crucial", "status", "--server", other]);
-        status.env("CRUCIAL_DEPLOYMENT", "app");
-        let status = ok(status);
+        let status = ok(status());
         let is_lost = |line: &str| line.split_whitespace().skip(1).eq([lost, "down", "0"]);
         if status.lines().any(is_lost) {
             return;
@@ -117,7 +115,12 @@ fn a_program_is_deployed_used_changed_and_removed() {
     // Without a server, too: as soon as the others know, for a run that is under way may lose ephemeral objects.
     let servers = addresses(&ok(lab.task(&["status"])));
     lab.proxy.machines().kill(1);
-    await_loss(&lab, &servers[1], &servers[0]);
+    let status = || {
+        let mut command = lab.cargo(&["run", "--quiet", "--", "crucial", "status", "--server", &servers[0]]);
+        command.env("CRUCIAL_DEPLOYMENT", "app");
+        command
+    };
+    await_loss(status, &servers[1]);
     assert_says(&run(&lab, "50"), &["functions second, total 1305"]);
 
     // All goes but the data, and all comes back.
@@ -131,6 +134,54 @@ fn a_program_is_deployed_used_changed_and_removed() {
     assert_says(&destroyed, &["nothing of app is left"]);
     assert_nothing_is_left(&lab);
     assert_allowed(&lab);
+}
+
+/// The examples, with fifty functions at once, before and after a server is lost.
+#[test]
+#[ignore = "builds the examples for release with the AWS SDK: some minutes"]
+fn examples_run_on_fifty_functions_and_without_a_server() {
+    let Some(mut lab) = Lab::start(true) else { return };
+    lab.program = fs::canonicalize(REPOSITORY).unwrap();
+    let map = std::env::temp_dir().join(format!("crucial-deployed-{}.png", std::process::id()));
+    let map = map.to_str().unwrap();
+    for (name, options, result) in [
+        ("pi", vec!["--threads", "50", "--darts", "1000000"], "π"),
+        ("kmeans", vec!["--workers", "50", "--map", map], "fingerprint"),
+    ] {
+        let program = format!("{name}_std");
+        ok(lab.cargo(&["build", "--release", "--package", "examples", "--bin", &program]));
+        let run = |program: &str| {
+            let start = Instant::now();
+            let mut command = lab.program(program);
+            command.args(&options).env("CRUCIAL_DEPLOYMENT", name).env("CRUCIAL_LEASE", "2s");
+            let text = ok(command);
+            println!("{program}: {:.1?}", start.elapsed());
+            text.lines().find(|line| line.starts_with(result)).unwrap().to_owned()
+        };
+        let task = |verb: &str, options: &[&str]| {
+            let mut command = lab.task(&[verb, "--package", "examples", "--bin", name]);
+            command.args(options);
+            let text = ok(command);
+            println!("{text}");
+            text
+        };
+        let options: Vec<_> = lab.network.iter().map(|option| &**option).chain(["--yes"]).collect();
+        task("deploy", &options);
+        let expected = run(&program);
+        assert_eq!(run(name), expected);
+        let servers = addresses(&task("status", &[]));
+        lab.proxy.machines().kill(1);
+        let status = || {
+            let mut command = lab.program(name);
+            command.args(["crucial", "status", "--server", &servers[0]]).env("CRUCIAL_DEPLOYMENT", name);
+            command
+        };
+        await_loss(status, &servers[1]);
+        assert_eq!(run(name), expected);
+        task("destroy", &["--yes"]);
+    }
+    fs::remove_file(map).unwrap();
+    assert!(!lab.program.join(".crucial").exists());
 }
 
 /// As it is without `--private`: nobody can connect to such servers here, so they don't run.

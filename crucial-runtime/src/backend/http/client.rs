@@ -112,7 +112,7 @@ impl Http {
             return Err(self.refusal(&said));
         }
         match self.seal.open_answer(&asked, said.body) {
-            Some(payload) => Ok(Answer { payload, error: None }),
+            Some(payload) => Ok(Answer { payload, error: None, log: String::new() }),
             None => Err(Refusal {
                 reason: format!(
                     "the answer of the function at {} is not sealed with this program's cluster token: set \

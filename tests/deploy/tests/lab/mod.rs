@@ -21,7 +21,7 @@ use tokio::runtime::Runtime;
 static ONE: Mutex<()> = Mutex::new(());
 
 /// The repository.
-const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+pub const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 
 /// The user's workspace and the emulator.
 pub struct Lab {
@@ -31,7 +31,7 @@ pub struct Lab {
     /// The user's `xtask`.
     xtask: PathBuf,
     /// Options that every deployment has.
-    network: Vec<String>,
+    pub network: Vec<String>,
     runtime: Runtime,
     _moto: Moto,
     _one: MutexGuard<'static, ()>,
@@ -126,19 +126,23 @@ impl Lab {
     /// The user's cargo, which builds where these tests are built.
     pub fn cargo(&self, arguments: &[&str]) -> Command {
         let mut command = self.user(Path::new(env!("CARGO")));
-        // The folder for temporary files of tests is in it.
-        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
-        command.args(arguments).env("CARGO_TARGET_DIR", target);
+        command.args(arguments).env("CARGO_TARGET_DIR", target());
+        command
+    }
+
+    /// A program that was built for release.
+    pub fn program(&self, name: &str) -> Command {
+        let mut command = self.user(&target().join("release").join(name));
+        command.env("AWS_REGION", "us-east-1");
         command
     }
 
     /// A task of the user's.
     pub fn task(&self, arguments: &[&str]) -> Command {
         let mut command = self.user(&self.xtask);
-        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
         command
             .args(arguments)
-            .env("CARGO_TARGET_DIR", target)
+            .env("CARGO_TARGET_DIR", target())
             .env("CARGO", env!("CARGO"))
             .env("AWS_REGION", "us-east-1");
         command
@@ -160,6 +164,11 @@ impl Lab {
         assert_ne!(text, changed);
         fs::write(path, changed).unwrap();
     }
+}
+
+/// Where all is built: the folder for temporary files of tests is in it.
+fn target() -> &'static Path {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap()
 }
 
 /// Copies a folder. Files that are the same stay as they are, so that they aren't built again.

@@ -53,12 +53,15 @@ impl Moto {
     pub fn start() -> Result<Moto, String> {
         let program = install()?;
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let process = Command::new(program)
+        // The shell reads until this process is gone, however it ends, and takes the server with it.
+        let process = Command::new("sh")
+            .args(["-c", "\"$@\" </dev/null & read -r _; kill $!; wait", "sh"])
+            .arg(program)
             .args(["-H", "127.0.0.1", "-p", &address.port().to_string()])
             .env("MOTO_IAM_LOAD_MANAGED_POLICIES", "true")
             .env("MOTO_EC2_ENABLE_INSTANCE_TYPE_VALIDATION", "true")
             .env("MOTO_ENABLE_AMI_VALIDATION", "true")
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
@@ -74,7 +77,7 @@ impl Moto {
 
 impl Drop for Moto {
     fn drop(&mut self) {
-        let _ = self.process.kill();
+        drop(self.process.stdin.take());
         let _ = self.process.wait();
     }
 }
