@@ -239,11 +239,18 @@ fn once(busy: &Arc<Mutex<HashSet<usize>>>, key: usize, work: impl Future<Output 
 }
 
 /// Makes these the voters of a group; others that are in `learners` listen.
-async fn change_members(group: &Group, voters: BTreeMap<NodeId, Peer>, learners: BTreeMap<NodeId, Peer>) {
+///
+/// `term`: the one in which this node led the group when it was asked for. A leader of a later term decides anew.
+async fn change_members(
+    group: &Group,
+    term: u64,
+    voters: BTreeMap<NodeId, Peer>,
+    learners: BTreeMap<NodeId, Peer>,
+) {
     let Members { voters: have_voters, all: have, .. } = group.members();
     // A leader that was taken out of its group gives the leadership away soon. It must not add itself: by its own log it
     // is no member, and who is none can't lead the others through a change of members.
-    if !have.contains(group.raft.node_id()) {
+    if !have.contains(group.raft.node_id()) || group.term() != term {
         return;
     }
     for (id, peer) in voters.iter().chain(&learners) {
@@ -254,7 +261,7 @@ async fn change_members(group: &Group, voters: BTreeMap<NodeId, Peer>, learners:
         }
     }
     let wanted: BTreeSet<NodeId> = voters.keys().copied().collect();
-    if have_voters != wanted {
+    if have_voters != wanted && group.term() == term {
         tracing::debug!(group = group.id(), ?have_voters, ?wanted, "the voters of a group change");
         if let Err(error) = group.raft.change_membership(wanted, true).await {
             return tracing::debug!(group = group.id(), %error, "the voters of a group can't be changed");
@@ -263,6 +270,7 @@ async fn change_members(group: &Group, voters: BTreeMap<NodeId, Peer>, learners:
     let gone: BTreeSet<NodeId> =
         have.into_iter().filter(|id| !voters.contains_key(id) && !learners.contains_key(id)).collect();
     if !gone.is_empty()
+        && group.term() == term
         && let Err(error) = group.raft.change_membership(ChangeMembers::RemoveNodes(gone), false).await
     {
         tracing::debug!(group = group.id(), %error, "nodes can't be removed from a group");
@@ -291,8 +299,8 @@ impl Cluster {
         let wanted: BTreeSet<_> = voters.keys().copied().collect();
         let all: BTreeSet<_> = placement.nodes.keys().copied().collect();
         if have_voters != wanted || have != all || changing {
-            let cluster = self.clone();
-            once(&busy.meta, 0, async move { change_members(&cluster.meta, voters, learners).await });
+            let (cluster, term) = (self.clone(), self.meta.term());
+            once(&busy.meta, 0, async move { change_members(&cluster.meta, term, voters, learners).await });
         }
         for (id, node) in &placement.nodes {
             let last = {
@@ -392,9 +400,16 @@ impl Cluster {
         let may_change = next.contains(&self.id) && wanted.difference(&have).all(is_up);
         if (voters != next || have != next || changing) && may_change {
             let voters = placement.peers(next.into_iter());
-            let partition = partition.clone();
+            let (cluster, partition) = (self.clone(), partition.clone());
+            let (term, epoch) = (group.term(), placement.epoch);
             once(&busy.groups, number, async move {
-                change_members(&partition.group, voters, BTreeMap::new()).await;
+                // Invariant: a leader changes the members of its group by a placement that was current when it led the group
+                // already, in this term; so it is at least as new as those by which the leaders before it did. A node that
+                // has just come knows old ones until the first group's log has come: by those it would bring back nodes that
+                // are lost, and with a majority of them the group could never commit anything again.
+                if cluster.is_current(epoch).await {
+                    change_members(&partition.group, term, voters, BTreeMap::new()).await;
+                }
             });
             return;
         }
@@ -641,4 +656,71 @@ fn is_close(group: &Group, node: NodeId) -> bool {
     let matched = metrics.replication.as_ref().and_then(|r| r.get(&node).copied().flatten());
     let last = metrics.last_log_index.unwrap_or(0);
     matched.is_some_and(|matched| matched.index + 1000 >= last)
+}
+
+#[cfg(test)]
+mod tests {
+    use crucial_runtime::config::Config;
+
+    use super::*;
+    use crate::{listener::Listener, node::Node};
+
+    async fn start(join: &[&str]) -> Arc<Cluster> {
+        let config = Config::default();
+        let listener = Listener::bind(Node::new(&config), "127.0.0.1:0", &config).await.unwrap();
+        let options = Options {
+            advertise: None,
+            join: join.iter().map(|address| (*address).to_owned()).collect(),
+            data_dir: None,
+            name: "test".to_owned(),
+            partitions: 2,
+            replicas: 3,
+        };
+        Cluster::start(listener, options).await.unwrap().0
+    }
+
+    /// Waits until all partitions that a node leads have these members, and it leads one.
+    async fn settle(cluster: &Cluster, nodes: [NodeId; 3]) {
+        let is_settled = || {
+            let led: Vec<_> = cluster
+                .open_partitions()
+                .into_iter()
+                .filter(|(_, partition)| partition.group.leads())
+                .collect();
+            let wanted = Members { voters: nodes.into(), all: nodes.into(), changing: false };
+            !led.is_empty() && led.iter().all(|(_, partition)| partition.group.members() == wanted)
+        };
+        for _ in 0..600 {
+            if is_settled() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("the groups don't get the members {nodes:?}: {:?}", cluster.node.status());
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn an_old_placement_brings_nobody_back() {
+        let first = start(&[]).await;
+        let second = start(&[&first.address]).await;
+        let third = start(&[&first.address]).await;
+        settle(&second, [1, 2, 3]).await;
+        let old = second.placement.get();
+        third.retire(true).await.unwrap();
+        third.close().await;
+        let fourth = start(&[&first.address]).await;
+        settle(&second, [1, 2, 4]).await;
+        let current = second.placement.get().epoch;
+        assert!(second.is_current(current).await && !second.is_current(old.epoch).await);
+
+        // As with a node that gets the log of the first group late, and so isn't its leader.
+        assert!(first.meta.leads());
+        second.placement.placement.send_replace(old);
+        // It looks several times.
+        tokio::time::sleep(5 * TICK).await;
+        settle(&second, [1, 2, 4]).await;
+        for cluster in [fourth, second, first] {
+            cluster.close().await;
+        }
+    }
 }

@@ -138,6 +138,12 @@ impl Group {
         self.raft.metrics().borrow_watched().current_leader
     }
 
+    /// The term, as far as this node knows.
+    #[must_use]
+    pub fn term(&self) -> u64 {
+        self.raft.metrics().borrow_watched().current_term
+    }
+
     /// Who belongs to the group, as this node knows it.
     #[must_use]
     pub fn members(&self) -> Members {
@@ -214,13 +220,12 @@ impl Group {
     /// Whether this node leads the group, but began to give that away in this term, so that it answers no reads.
     #[must_use]
     pub fn is_given_away(&self) -> bool {
-        self.leads()
-            && self.raft.metrics().borrow_watched().current_term == self.given_away.load(Ordering::SeqCst)
+        self.leads() && self.term() == self.given_away.load(Ordering::SeqCst)
     }
 
     /// Gives the leadership to another node.
     pub async fn give_to(&self, node: NodeId) {
-        let term = self.raft.metrics().borrow_watched().current_term;
+        let term = self.term();
         self.given_away.store(term, Ordering::SeqCst);
         self.until.store(0, Ordering::SeqCst);
         let _ = self.raft.trigger().transfer_leader(node).await;

@@ -432,6 +432,23 @@ impl Cluster {
         }
     }
 
+    /// The epoch of the placement, as the leader of the first group knows it for certain.
+    fn epoch(&self) -> Option<u64> {
+        self.meta.lease_holds().then(|| self.placement.get().epoch)
+    }
+
+    /// Whether the placement has this epoch still, or had it a moment ago.
+    async fn is_current(&self, epoch: u64) -> bool {
+        let current = match self.meta.leader() {
+            Some(leader) if leader != self.id => {
+                let ask = |node: peers::NodeClient, cx| async move { node.epoch(cx).await };
+                self.peers.ask(leader, None, Lane::Urgent, LEASE, ask).await.ok().flatten()
+            }
+            _ => self.epoch(),
+        };
+        current == Some(epoch)
+    }
+
     // ---- the lease of owners
 
     /// A node is there. Returns whether that counts: then it may serve what it owns for two seconds from when it

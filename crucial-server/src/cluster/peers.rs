@@ -147,6 +147,8 @@ pub trait Node {
     async fn change(change: Change, passed_on: u8) -> Result<NodeId>;
     /// The membership and placement, as the node knows it.
     async fn placement() -> Placement;
+    /// The epoch of the placement; none if the node that is asked doesn't lead the first group for certain.
+    async fn epoch() -> Option<u64>;
     /// The node is there. Returns whether that was heard by the one whose word counts.
     async fn keep(node: NodeId, incarnation: u128) -> bool;
     /// Whether a node belongs to a group; none if the node that is asked doesn't lead it.
@@ -437,6 +439,10 @@ impl Node for Served {
 
     async fn placement(self, _: Context) -> Placement {
         self.cluster.placement()
+    }
+
+    async fn epoch(self, _: Context) -> Option<u64> {
+        self.cluster.epoch()
     }
 
     async fn keep(self, _: Context, node: NodeId, incarnation: u128) -> bool {
