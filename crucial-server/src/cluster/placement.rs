@@ -137,6 +137,14 @@ impl Placement {
     /// If the change doesn't fit the state, which it leaves as it was then.
     pub fn change(&mut self, change: Change) -> Result<NodeId> {
         let refuse = |reason: String| Err(Error::Refused { reason });
+        // Invariant: a cluster's first change is its beginning. Its first node leads the first group a moment before, and
+        // others that start together with it ask it for a place already.
+        if self.epoch == 0 && !matches!(change, Change::Begin { .. }) {
+            return Err(Error::Io {
+                what: "changing the cluster".to_owned(),
+                reason: "it has not begun yet".to_owned(),
+            });
+        }
         let node = match change {
             Change::Begin { name, partitions, replicas, address, incarnation } => {
                 if self.epoch > 0 {
@@ -368,6 +376,18 @@ mod tests {
                 assert_eq!(placement.luggage[partition], 7);
             }
         }
+    }
+
+    #[test]
+    fn nothing_comes_before_the_beginning() {
+        let mut placement = Placement::default();
+        let early = placement.change(Change::Join { address: "a:2".to_owned(), incarnation: 2 });
+        // It asks again.
+        assert!(matches!(early, Err(Error::Io { .. })), "{early:?}");
+        assert_eq!(placement, Placement::default());
+        let mut placement = begin();
+        join(&mut placement, 1);
+        assert_eq!(placement.nodes.keys().copied().collect::<Vec<_>>(), [1, 2]);
     }
 
     #[test]
