@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     thread,
@@ -26,6 +26,8 @@ pub struct Machines {
     /// None: they never start.
     disks: Option<PathBuf>,
     moto: SocketAddr,
+    /// The user's `xtask`, which starts what is not to outlive the tests.
+    xtask: Arc<OnceLock<PathBuf>>,
     all: Arc<Mutex<BTreeMap<String, Machine>>>,
 }
 
@@ -65,7 +67,12 @@ fn between<'a>(text: &'a str, start: &str, end: &str) -> Option<&'a str> {
 
 impl Machines {
     pub fn new(moto: SocketAddr, disks: Option<PathBuf>) -> Machines {
-        Machines { disks, moto, all: Arc::default() }
+        Machines { disks, moto, xtask: Arc::default(), all: Arc::default() }
+    }
+
+    /// Machines can start from now on.
+    pub fn set_xtask(&self, xtask: &Path) {
+        self.xtask.set(xtask.to_owned()).unwrap();
     }
 
     /// Sees what moto was told, and does it.
@@ -147,6 +154,7 @@ impl Machines {
 
         let runs = Runs { over: Arc::default(), process: Arc::default() };
         let (over, process) = (runs.over.clone(), runs.process.clone());
+        let xtask = self.xtask.get().unwrap().clone();
         machine.runs = Some(runs);
         thread::spawn(move || {
             while !over.load(Ordering::SeqCst) {
@@ -156,7 +164,7 @@ impl Machines {
                         if over.load(Ordering::SeqCst) {
                             return;
                         }
-                        let child = command(script, &path, &root);
+                        let child = command(&xtask, script, &path, &root);
                         *process = Some(child.id());
                         child
                     };
@@ -172,9 +180,10 @@ impl Machines {
     }
 }
 
-fn command(script: &Path, path: &str, root: &Path) -> std::process::Child {
+fn command(xtask: &Path, script: &Path, path: &str, root: &Path) -> std::process::Child {
     let log = fs::File::options().create(true).append(true).open(root.join("log")).unwrap();
-    let mut command = Command::new("bash");
+    let mut command = Command::new(xtask);
+    command.args(["exec-with-parent", &std::process::id().to_string(), "bash"]);
     for (name, _) in std::env::vars_os() {
         if name.to_str().is_some_and(|name| name.starts_with("AWS_") || name.starts_with("CRUCIAL_")) {
             command.env_remove(name);

@@ -81,6 +81,7 @@ impl Lab {
             message["executable"].as_str().map(PathBuf::from)
         });
         lab.xtask = executable.unwrap();
+        lab.proxy.machines().set_xtask(&lab.xtask);
         // A server serves nobody but this machine here, so its network has addresses of this machine only.
         let vpc = lab.ec2("Action=CreateVpc&CidrBlock=127.77.0.0/16", "vpcId");
         let subnets: Vec<_> = [("1", "us-east-1a"), ("2", "us-east-1b"), ("3", "us-east-1c")]
