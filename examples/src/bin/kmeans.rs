@@ -54,7 +54,12 @@ fn to_sphere(lat: f64, lon: f64) -> Point {
 }
 
 fn to_degrees([x, y, z]: Point) -> (f64, f64) {
-    (z.atan2(x.hypot(y)).to_degrees(), y.atan2(x).to_degrees())
+    (z.atan2(length(&[x, y])).to_degrees(), y.atan2(x).to_degrees())
+}
+
+/// Not with `hypot`: a program that was linked with a new C library's does not start where that is older, as on Lambda.
+fn length(vector: &[f64]) -> f64 {
+    vector.iter().map(|x| x * x).sum::<f64>().sqrt()
 }
 
 fn dot(a: Point, b: Point) -> f64 {
@@ -63,7 +68,7 @@ fn dot(a: Point, b: Point) -> f64 {
 
 fn kilometres(a: Point, b: Point) -> f64 {
     // From the chord: the arc cosine of the dot product is inexact where points are close.
-    let chord = (a[0] - b[0]).hypot(a[1] - b[1]).hypot(a[2] - b[2]);
+    let chord = length(&[a[0] - b[0], a[1] - b[1], a[2] - b[2]]);
     2.0 * (chord / 2.0).min(1.0).asin() * EARTH_RADIUS_KM
 }
 
@@ -324,7 +329,7 @@ impl Map {
         };
         for row in pixels(y, Self::HEIGHT) {
             for column in pixels(x, Self::WIDTH) {
-                let distance = (column as f64 + 0.5 - x).hypot(row as f64 + 0.5 - y);
+                let distance = length(&[column as f64 + 0.5 - x, row as f64 + 0.5 - y]);
                 self.blend(column, row, colour, (radius + 0.5 - distance).clamp(0.0, 1.0) * opacity);
             }
         }

@@ -21,7 +21,7 @@ pub(super) fn check(program: &[u8]) -> Result<(), Error> {
     Err(Error::Message(format!(
         "the program does not start on Amazon Linux 2023, which has glibc {}.{}: it needs {}. Build it where glibc is not \
          newer, as in a container of Amazon Linux 2023 or Debian 11, or for a target that brings its own C library: \
-         --target x86_64-unknown-linux-musl",
+         --target x86_64-unknown-linux-musl; or do without that function",
         NEWEST.0,
         NEWEST.1,
         missing.join(", ")
