@@ -307,7 +307,7 @@ mod cluster {
         listener::Listener,
     };
 
-    use super::{say, stop_signal};
+    use super::{counted, say, stop_signal};
 
     /// How long a node that has left the cluster still answers.
     const FAREWELL: Duration = Duration::from_millis(500);
@@ -334,11 +334,11 @@ mod cluster {
         let placement = cluster.placement();
         let kept = if durable { "on disk" } else { "in memory" };
         say(&format!(
-            "node {} of cluster {:?} with {} nodes; persistent objects are kept {kept}, {} times",
+            "node {} of cluster {:?} with {}; persistent objects are kept {kept}, with {}",
             cluster.id(),
             placement.name,
-            placement.nodes.len(),
-            placement.replicas.min(placement.nodes.len()),
+            counted(placement.nodes.len() as u64, "node"),
+            counted(placement.replicas.min(placement.nodes.len()) as u64, "replica"),
         ));
         tokio::select! {
             signal = stop_signal() => {
@@ -481,7 +481,10 @@ fn show_diverged(cluster: &ClusterStatus, total: u64) {
     if total == 0 {
         return;
     }
-    say(&format!("the replicas of {total} objects differ, because a method is not deterministic:"));
+    say(&format!(
+        "the replicas of {} differ, because a method is not deterministic:",
+        counted(total, "object")
+    ));
     for d in &cluster.diverged {
         let DivergedStatus { partition, type_name, key, methods } = d;
         say(&format!("  {type_name} {key} (partition {partition}), changed by {}", methods.join(", ")));
@@ -491,6 +494,10 @@ fn show_diverged(cluster: &ClusterStatus, total: u64) {
         say(&format!("  and {more} more"));
     }
     say("  time and random numbers have to come from `cx: &mut Context`; see docs/cluster.md");
+}
+
+fn counted(n: u64, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
 fn humane(seconds: u64) -> String {

@@ -327,7 +327,7 @@ fn a_method_that_is_not_deterministic_is_reported() {
             assert_says(
                 &told(&cluster.nodes[node].address),
                 &[
-                    "the replicas of 1 objects differ",
+                    "the replicas of 1 object differ",
                     "tests::objects::Dice \"bad\"",
                     "throw",
                     "cx: &mut Context",

@@ -173,6 +173,10 @@ pub(crate) struct LogsArgs {
 
 /// What to do.
 #[derive(Clone, Debug)]
+#[cfg_attr(
+    not(feature = "deploy"),
+    expect(dead_code, reason = "the program that is run instead reads the arguments itself")
+)]
 pub(crate) enum Command {
     Deploy(Args),
     Destroy(DestroyArgs),
