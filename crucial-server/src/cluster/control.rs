@@ -637,12 +637,22 @@ impl Cluster {
                 if cluster.belongs_to(&partition.group).await != Some(false) {
                     return tokio::time::sleep(EXPIRY).await;
                 }
-                tracing::debug!(partition = number, "a replica is not needed here any more");
-                let _one_at_a_time = cluster.opening.lock().await;
+                let one_at_a_time = cluster.opening.lock().await;
                 cluster.partitions.write().unwrap().remove(&number);
                 let _ = partition.group.raft.shutdown().await;
-                if let Err(error) = cluster.forget(partition.group.id()).await {
-                    tracing::warn!(partition = number, %error, "a replica can't be removed from disk");
+                // Invariant: what a node has acknowledged as a member of a group, it forgets only when it is none. It may have
+                // become one since it asked, and has acknowledged nothing more from when the group was closed: so it asks
+                // again. A leader that was told of entries which are gone can't go on.
+                if cluster.belongs_to(&partition.group).await == Some(false) {
+                    tracing::debug!(partition = number, "a replica is not needed here any more");
+                    if let Err(error) = cluster.forget(partition.group.id()).await {
+                        tracing::warn!(partition = number, %error, "a replica can't be removed from disk");
+                    }
+                    return;
+                }
+                drop(one_at_a_time);
+                if let Err(error) = cluster.open(number).await {
+                    tracing::error!(partition = number, %error, "a partition can't be opened again");
                 }
             });
         }

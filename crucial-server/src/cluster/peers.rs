@@ -450,8 +450,9 @@ impl Node for Served {
     }
 
     async fn belongs(self, _: Context, group: GroupId, node: NodeId) -> Option<bool> {
-        let group = self.cluster.group(group).await.ok()?;
-        group.lease_holds().then(|| group.members().all.contains(&node))
+        // Whoever asks may hold up what would open it there, and one that isn't open doesn't lead.
+        let partition = self.cluster.partition((group as usize).checked_sub(1)?)?;
+        partition.group.lease_holds().then(|| partition.group.members().all.contains(&node))
     }
 
     async fn take(

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tests::random::Random;
+use tests::{eventually, random::Random};
 use tests_faults::{
     arena::{self, Disks, Host, Network},
     cluster::{Abilities, Cluster, Settings},
@@ -127,12 +127,14 @@ fn nodes_are_slow_for_a_while() {
             (0..40).for_each(|_| drop(ask(1, "hello")));
             start.elapsed()
         };
-        let usual = time();
+        // On a busy machine it may take long once, but not again and again.
+        let is_quick = || eventually("the node is as quick as ever", || time() < Duration::from_millis(200));
+        is_quick();
         during(&mut cluster, Kind::Slow, &[1], || {
             let slow = time();
-            assert!(slow > usual + Duration::from_millis(300), "{usual:?}, then {slow:?}");
+            assert!(slow > Duration::from_millis(250), "{slow:?}");
         });
-        assert!(time() < Duration::from_millis(300));
+        is_quick();
         during(&mut cluster, Kind::Pause, &[1], || assert_eq!(ask(1, "hello"), None));
         assert_eq!(ask(1, "hello").as_deref(), Some("hello"));
         during(&mut cluster, Kind::Stutter, &[1], || {
@@ -146,7 +148,7 @@ fn nodes_are_slow_for_a_while() {
             let longest = longest.max().unwrap();
             assert!(longest > Duration::from_millis(25), "{longest:?}");
         });
-        assert!(time() < Duration::from_millis(300));
+        is_quick();
         assert_eq!(cluster.complaints(), Vec::<String>::new());
     });
 }
