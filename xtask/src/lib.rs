@@ -5,7 +5,9 @@
 
 mod bench;
 mod cluster;
+#[cfg(feature = "deploy")]
 mod deploy;
+mod deploy_args;
 mod inner_loop;
 mod lines;
 mod manifests;
@@ -33,15 +35,15 @@ enum Task {
         role: bench::child::Role,
     },
     Cluster(cluster::Args),
-    Deploy(deploy::Args),
-    Destroy(deploy::DestroyArgs),
+    Deploy(deploy_args::Args),
+    Destroy(deploy_args::DestroyArgs),
     #[command(hide = true)]
     ExecWithParent(cluster::nodes::Exec),
     Fix(inner_loop::FixArgs),
     Lines(lines::Args),
-    Logs(deploy::LogsArgs),
+    Logs(deploy_args::LogsArgs),
     Manifests(manifests::Args),
-    Status(deploy::StatusArgs),
+    Status(deploy_args::StatusArgs),
     Verify(inner_loop::VerifyArgs),
 }
 
@@ -56,14 +58,14 @@ pub fn run() -> ExitCode {
             Ok(code) => return code,
             Err(error) => Err(error),
         },
-        Task::Deploy(args) => deploy::run(&deploy::Command::Deploy(args)),
-        Task::Destroy(args) => deploy::run(&deploy::Command::Destroy(args)),
+        Task::Deploy(args) => deploy_args::run(&deploy_args::Command::Deploy(args)),
+        Task::Destroy(args) => deploy_args::run(&deploy_args::Command::Destroy(args)),
         Task::ExecWithParent(args) => Err(cluster::nodes::exec(&args)),
         Task::Fix(args) => inner_loop::fix(&args),
         Task::Lines(args) => lines::run(&args),
-        Task::Logs(args) => deploy::run(&deploy::Command::Logs(args)),
+        Task::Logs(args) => deploy_args::run(&deploy_args::Command::Logs(args)),
         Task::Manifests(args) => manifests::run(&args),
-        Task::Status(args) => deploy::run(&deploy::Command::Status(args)),
+        Task::Status(args) => deploy_args::run(&deploy_args::Command::Status(args)),
         Task::Verify(args) => inner_loop::verify(&args),
     };
     match result {

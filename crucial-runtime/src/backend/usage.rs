@@ -6,11 +6,10 @@ use std::{
     sync::Mutex,
 };
 
-use crate::{lambda::Figures, terminal};
-
-/// US dollars for a GB-second of a function on x86, and for a request: Lambda's prices in most regions, without its free
-/// tier, from memory, 2026-11-21.
-const PRICES: (f64, f64) = (0.000_016_666_7, 0.000_000_2);
+use crate::{
+    lambda::{self, Figures},
+    terminal,
+};
 
 /// Adds up what invocations used.
 #[derive(Debug)]
@@ -56,8 +55,7 @@ impl Usage {
 impl fmt::Display for Sum {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Sum { requests, unknown, gb_seconds } = *self;
-        let (time, request) = PRICES;
-        let dollars = gb_seconds * time + requests as f64 * request;
+        let dollars = gb_seconds * lambda::GB_SECOND + requests as f64 * lambda::REQUEST;
         write!(f, "{requests} requests, {gb_seconds:.1} GB-seconds billed, about ${dollars:.4}")?;
         if unknown > 0 {
             write!(f, "; and what {unknown} of them used, whose logs don't say it")?;

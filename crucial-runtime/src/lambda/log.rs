@@ -5,6 +5,12 @@ use std::time::Duration;
 /// How much of a log is kept, in bytes.
 const TAIL: usize = 4096;
 
+/// What a GB-second of a function on x86 costs in most regions, in US dollars, without the free tier: from memory,
+/// 2026-11-21, not compared with AWS's price list.
+pub const GB_SECOND: f64 = 0.000_016_666_7;
+/// What a request costs: likewise.
+pub const REQUEST: f64 = 0.000_000_2;
+
 /// The last lines of a log.
 #[derive(Debug, Default)]
 pub(crate) struct Tail {

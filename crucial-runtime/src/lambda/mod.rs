@@ -60,6 +60,7 @@ pub use self::{
     error::InvokeError,
     function::Function,
     invocation::{ErrorDocument, FunctionError, Invocation, InvokeOptions},
+    log::{GB_SECOND, REQUEST},
     output::{MAX_LINE, OutputLine, OutputStream},
     parent::{PARENT_VARIABLE, die_with_parent},
     service::LocalLambda,

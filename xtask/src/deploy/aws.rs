@@ -12,7 +12,7 @@ use aws_smithy_http_client::{
     tls::{Provider, rustls_provider::CryptoMode},
 };
 
-use super::names::Names;
+use super::names::{Names, TAG};
 use crate::Error;
 
 /// How often the SDK sends a request that is throttled or gets no answer, with growing pauses.
@@ -60,6 +60,15 @@ impl Aws {
             logs: aws_sdk_cloudwatchlogs::Client::new(&settings),
             s3: s3(&settings),
         })
+    }
+
+    /// Something has a name that it should not have.
+    pub(super) fn foreign(&self, what: &str) -> Error {
+        Error::Message(format!(
+            "{what} is there, but it has no tag `{TAG}` with the value `{}`, so it is somebody else's: choose another \
+             --name, or remove it",
+            self.names.deployment
+        ))
     }
 }
 

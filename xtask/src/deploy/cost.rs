@@ -1,6 +1,8 @@
 //! What a deployment costs, roughly. The prices were written down from memory and never compared with AWS's lists: they show
 //! the order of magnitude, and say so wherever they are printed.
 
+use crucial_runtime::lambda::{GB_SECOND, REQUEST};
+
 use super::servers::ROOT;
 
 /// What these prices are, in US dollars. Other regions cost up to twice as much.
@@ -29,10 +31,6 @@ const INSTANCES: [(&str, f64); 16] = [
 const VOLUME_MONTH: f64 = 0.08;
 /// An hour of a public IPv4 address.
 const ADDRESS: f64 = 0.005;
-/// A GiB-second of Lambda on x86.
-const GIB_SECOND: f64 = 0.000_016_666_7;
-/// A request of Lambda.
-const REQUEST: f64 = 0.000_000_2;
 
 /// An estimate for people.
 pub(super) fn estimate(
@@ -50,7 +48,7 @@ pub(super) fn estimate(
         Some(price) => format!("${:.4} an hour", count * (price + rest)),
         None => format!("${:.4} an hour and {servers} times the price of a {instance_type}", count * rest),
     };
-    let threads = 1000.0 * f64::from(memory) / 1024.0 * GIB_SECOND;
+    let threads = 1000.0 * f64::from(memory) / 1024.0 * GB_SECOND;
     format!(
         "estimate: {hour} for {servers} servers with their volumes; ${threads:.4} for 1,000 seconds of cloud threads, and \
          ${:.4} for 1,000 of them ({PRICES})",

@@ -89,6 +89,11 @@ impl Names {
         format!("crucial-{}-{of}", self.deployment)
     }
 
+    /// What the console shows of a server and of what it has.
+    pub(super) fn server(&self, server: usize) -> String {
+        format!("{} {server}", self.group("server"))
+    }
+
     pub(super) fn partition(&self) -> &'static str {
         match &self.region {
             region if region.starts_with("cn-") => "aws-cn",

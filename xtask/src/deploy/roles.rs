@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use aws_sdk_iam::types::Tag;
 use serde_json::Value;
 
 use super::{
@@ -53,13 +54,23 @@ impl For {
 }
 
 impl Aws {
+    /// The tag of what is the deployment's.
+    fn iam_tag(&self) -> Result<Tag, Error> {
+        let tag = Tag::builder().key(TAG).value(&self.names.deployment).build();
+        tag.map_err(|error| Error::Message(error.to_string()))
+    }
+
+    fn is_ours(&self, tags: &[Tag]) -> bool {
+        tags.iter().any(|tag| tag.key() == TAG && tag.value() == self.names.deployment)
+    }
+
     pub(super) async fn role(&self, of: For) -> Result<Option<Role>, Error> {
         let name = self.names.role(of.name());
         let subject = || format!("the role {name}");
         let get = self.iam.get_role().role_name(&name).send();
         let Some(found) = unless(&[NONE], ask("iam:GetRole", subject(), get).await)? else { return Ok(None) };
         let tags = found.role().map(|role| role.tags()).unwrap_or_default();
-        if !tags.iter().any(|tag| tag.key() == TAG && tag.value() == self.names.deployment) {
+        if !self.is_ours(tags) {
             return Err(self.foreign(&subject()));
         }
         let get = self.iam.get_role_policy().role_name(&name).policy_name(policy::POLICY).send();
@@ -75,7 +86,6 @@ impl Aws {
     pub(super) async fn put_role(&self, of: For, allows: &Value) -> Result<(), Error> {
         let name = self.names.role(of.name());
         let subject = || format!("the role {name}");
-        let tag = aws_sdk_iam::types::Tag::builder().key(TAG).value(&self.names.deployment).build();
         let create = self
             .iam
             .create_role()
@@ -86,7 +96,7 @@ impl Aws {
                 self.names.deployment
             ))
             .assume_role_policy_document(policy::trust(of.service()).to_string())
-            .tags(tag.map_err(|error| Error::Message(error.to_string()))?);
+            .tags(self.iam_tag()?);
         unless(&["EntityAlreadyExists"], ask("iam:CreateRole", subject(), create.send()).await)?;
         // `CreateRole` is not allowed to tag without this permission.
         let put = self.iam.put_role_policy().role_name(&name).policy_name(policy::POLICY);
@@ -131,7 +141,7 @@ impl Aws {
         let get = self.iam.get_instance_profile().instance_profile_name(&name).send();
         let found = unless(&[NONE], ask("iam:GetInstanceProfile", &*subject, get).await)?;
         let Some(profile) = found.and_then(|found| found.instance_profile) else { return Ok(None) };
-        if !profile.tags().iter().any(|tag| tag.key() == TAG && tag.value() == self.names.deployment) {
+        if !self.is_ours(profile.tags()) {
             return Err(self.foreign(&subject));
         }
         Ok(Some(profile.roles().iter().any(|role| role.role_name() == name)))
@@ -141,9 +151,7 @@ impl Aws {
     pub(super) async fn put_profile(&self) -> Result<(), Error> {
         let name = self.profile_name();
         let subject = || format!("the instance profile {name}");
-        let tag = aws_sdk_iam::types::Tag::builder().key(TAG).value(&self.names.deployment).build();
-        let tag = tag.map_err(|error| Error::Message(error.to_string()))?;
-        let create = self.iam.create_instance_profile().instance_profile_name(&name).tags(tag);
+        let create = self.iam.create_instance_profile().instance_profile_name(&name).tags(self.iam_tag()?);
         unless(&["EntityAlreadyExists"], ask("iam:CreateInstanceProfile", subject(), create.send()).await)?;
         let add = self.iam.add_role_to_instance_profile().instance_profile_name(&name).role_name(&name);
         let added = insist(

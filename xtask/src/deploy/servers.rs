@@ -167,7 +167,7 @@ impl Aws {
     }
 
     pub(super) async fn create_volume(&self, server: usize, is: &Server) -> Result<Volume, Error> {
-        let name = format!("{} {server}", self.names.group("server"));
+        let name = self.names.server(server);
         let number = server.to_string();
         let create = self
             .ec2
@@ -206,7 +206,7 @@ impl Aws {
     /// Starts a machine, and returns its id.
     pub(super) async fn run_instance(&self, machine: Machine<'_>) -> Result<String, Error> {
         let Machine { server, is, .. } = machine;
-        let name = format!("{} {server}", self.names.group("server"));
+        let name = self.names.server(server);
         let number = server.to_string();
         let interface = InstanceNetworkInterfaceSpecification::builder()
             .device_index(0)
@@ -283,7 +283,7 @@ impl Aws {
 
     pub(super) async fn create_elastic(&self, server: usize) -> Result<Elastic, Error> {
         let number = server.to_string();
-        let name = format!("{} {server}", self.names.group("server"));
+        let name = self.names.server(server);
         let allocate = self.ec2.allocate_address().domain(ec2::DomainType::Vpc).tag_specifications(tags(
             ResourceType::ElasticIp,
             &[(TAG, &self.names.deployment), (SERVER, &number), ("Name", &name)],

@@ -16,6 +16,7 @@ use aws_sdk_s3::{
 };
 
 use bytes::Bytes;
+use crucial_runtime::security::Token;
 
 use super::{
     archive,
@@ -159,13 +160,9 @@ impl Aws {
         self.object(TOKEN).await
     }
 
-    /// Makes a token: 256 random bits in hexadecimal digits.
+    /// Makes a token.
     pub(super) async fn create_token(&self) -> Result<(), Error> {
-        let mut bits = [0; 32];
-        getrandom::fill(&mut bits)
-            .map_err(|error| Error::Message(format!("this system gives no random bits: {error}")))?;
-        let token: String = bits.iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(self.put(TOKEN, token.into_bytes()).await?)
+        Ok(self.put(TOKEN, Token::generate().reveal().into_bytes()).await?)
     }
 
     pub(super) async fn put_binary(&self, digest: &str, program: &[u8]) -> Result<(), Error> {
@@ -203,14 +200,5 @@ impl Aws {
         let delete = self.s3.delete_bucket().bucket(&name).send();
         unless(&["NoSuchBucket"], ask("s3:DeleteBucket", format!("the bucket {name}"), delete).await)?;
         Ok(())
-    }
-
-    /// Something has a name that it should not have.
-    pub(super) fn foreign(&self, what: &str) -> Error {
-        Error::Message(format!(
-            "{what} is there, but it has no tag `{TAG}` with the value `{}`, so it is somebody else's: choose another \
-             --name, or remove it",
-            self.names.deployment
-        ))
     }
 }
