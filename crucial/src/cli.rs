@@ -311,6 +311,8 @@ mod cluster {
 
     /// How long a node that has left the cluster still answers.
     const FAREWELL: Duration = Duration::from_millis(500);
+    /// How long a node that can't go on tries to give away what it has.
+    const RETIRING: Duration = Duration::from_secs(10);
 
     pub(super) async fn serve(args: &ArgMatches, listener: Listener, hello: impl Fn()) -> Result<()> {
         let text = |name: &str| args.get_one::<String>(name).cloned();
@@ -340,6 +342,7 @@ mod cluster {
             counted(placement.nodes.len() as u64, "node"),
             counted(placement.replicas.min(placement.nodes.len()) as u64, "replica"),
         ));
+        let mut result = Ok(());
         tokio::select! {
             signal = stop_signal() => {
                 say(&format!("stopping ({signal}): other nodes get what this one serves; the same again stops at once"));
@@ -348,15 +351,23 @@ mod cluster {
                     signal = stop_signal() => say(&format!("stopped by {signal}")),
                 }
             }
-            () = cluster.left() => {
-                // Whoever asked for it gets the answer first.
-                tokio::time::sleep(FAREWELL).await;
-                say("this node has left the cluster");
+            ended = cluster.ended() => match ended {
+                Ok(()) => {
+                    // Whoever asked for it gets the answer first.
+                    tokio::time::sleep(FAREWELL).await;
+                    say("this node has left the cluster");
+                }
+                Err(error) => {
+                    say("this node can't go on: other nodes get what it serves");
+                    // What it can't give away any more, others take over when they take it for lost.
+                    let _ = tokio::time::timeout(RETIRING, cluster.retire(false)).await;
+                    result = Err(error);
+                }
             }
         }
         serving.abort();
         cluster.close().await;
-        Ok(())
+        result
     }
 }
 

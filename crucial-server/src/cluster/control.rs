@@ -16,7 +16,7 @@ use crucial_runtime::{
 use openraft::{ChangeMembers, async_runtime::watch::WatchReceiver};
 
 use super::{
-    Change, Cluster, MARGIN, META, NodeId, OWNER_LEASE, Options, Remembered,
+    Change, Cluster, MARGIN, NodeId, OWNER_LEASE, Options, Remembered,
     group::{self, Group, Members},
     partition::Partition,
     peers::{Bytes, Lane, NodeClient, Peers},
@@ -83,12 +83,10 @@ pub(super) async fn join(
 
 /// Brings the node into its cluster, and starts what keeps it there.
 pub(super) async fn run(cluster: &Arc<Cluster>, begins: Option<Change>, joined: bool) -> Result<()> {
-    let stopped = |e: &dyn std::fmt::Display| group::stopped(META, e);
     tokio::spawn(control(Arc::downgrade(cluster)));
     if let Some(begin) = begins {
-        if !cluster.meta.raft.is_initialized().await.map_err(|e| stopped(&e))? {
-            cluster.meta.raft.initialize(cluster.alone()).await.map_err(|e| stopped(&e))?;
-        }
+        cluster.begin(&cluster.meta).await?;
+        begin_groups(cluster, &begin).await?;
         match cluster.insist(begin).await {
             // It began, but stopped before it could remember that.
             Err(Error::Refused { .. }) => start_again(cluster).await?,
@@ -107,6 +105,25 @@ pub(super) async fn run(cluster: &Arc<Cluster>, begins: Option<Change>, joined: 
             what: "waiting for the cluster".to_owned(),
             reason: "no majority of its nodes has answered".to_owned(),
         });
+    }
+    Ok(())
+}
+
+/// Begins the groups of the partitions, as the only node of a cluster that is about to begin.
+///
+/// Invariant: a group is begun once, by a node that knows for certain that no other can have a part in it: nobody joins
+/// before `Begin`, which nobody else proposes.
+async fn begin_groups(cluster: &Arc<Cluster>, begin: &Change) -> Result<()> {
+    let Change::Begin { partitions, .. } = begin else { return Ok(()) };
+    let is_elsewhere = || cluster.meta.leader().is_some_and(|leader| leader != cluster.id);
+    let start = Instant::now();
+    while cluster.epoch().is_none() && !is_elsewhere() && start.elapsed() < CHANGE {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    if cluster.epoch() == Some(0) {
+        for partition in 0..*partitions {
+            cluster.begin(&cluster.open(partition).await?.group).await?;
+        }
     }
     Ok(())
 }
@@ -191,6 +208,7 @@ async fn control(cluster: Weak<Cluster>) {
         if belonged && !known {
             cluster.left.send_replace(true);
         }
+        cluster.look_for_failures();
         open_groups(&cluster, &placement).await;
         cluster.open_gates(&placement);
         cluster.lead_placement(&placement, &mut busy);
@@ -200,26 +218,13 @@ async fn control(cluster: Weak<Cluster>) {
     }
 }
 
-/// Opens the groups in which this node has a part, and begins those of a new cluster.
-async fn open_groups(cluster: &Arc<Cluster>, placement: &Placement) {
+/// Opens the groups in which this node has a part.
+async fn open_groups(cluster: &Cluster, placement: &Placement) {
     for partition in 0..placement.owners.len() {
-        if !placement.replicas(partition).contains(&cluster.id) && cluster.partition(partition).is_none() {
-            continue;
-        }
-        let opened = match cluster.open(partition).await {
-            Ok(opened) => opened,
-            Err(error) => {
-                tracing::error!(partition, %error, "a partition can't be opened");
-                continue;
-            }
-        };
-        // The first node begins all groups, before others can have a part in them.
-        if cluster.id == 1
-            && placement.nodes.len() == 1
-            && !opened.group.raft.is_initialized().await.unwrap_or(true)
-            && let Err(error) = opened.group.raft.initialize(cluster.alone()).await
+        if placement.replicas(partition).contains(&cluster.id)
+            && let Err(error) = cluster.open(partition).await
         {
-            tracing::error!(partition, %error, "a partition can't be begun");
+            tracing::error!(partition, %error, "a partition can't be opened");
         }
     }
 }
@@ -278,9 +283,33 @@ async fn change_members(
 }
 
 impl Cluster {
-    /// This node, as all that a new group has.
-    fn alone(&self) -> BTreeMap<NodeId, Peer> {
-        BTreeMap::from([(self.id, Peer { address: self.address.clone() })])
+    /// Begins a group of which this node is the only member, if it has not begun.
+    async fn begin(&self, group: &Group) -> Result<()> {
+        let stopped = |e: &dyn std::fmt::Display| group::stopped(group.id(), e);
+        if group.raft.is_initialized().await.map_err(|e| stopped(&e))? {
+            return Ok(());
+        }
+        let alone = BTreeMap::from([(self.id, Peer { address: self.address.clone() })]);
+        group.raft.initialize(alone).await.map_err(|e| stopped(&e))
+    }
+
+    /// Ends this node's part in the cluster if one of its groups can't go on, which is a defect: it could take part in
+    /// elections, own objects and be counted on, and serve nothing. A disk that fails is said in the status instead.
+    fn look_for_failures(&self) {
+        let open = self.open_partitions();
+        let mut groups =
+            std::iter::once(&self.meta).chain(open.iter().map(|(_, partition)| &partition.group));
+        let failure = groups.find_map(|group| Some(group::stopped(group.id(), &group.failure()?)));
+        if let Some(failure) = failure
+            && self.store.failure().is_none()
+        {
+            self.failed.send_if_modified(|failed| {
+                failed.is_none() && {
+                    *failed = Some(failure);
+                    true
+                }
+            });
+        }
     }
 
     /// As the leader of the first group: who votes in it, and who is lost.
@@ -637,24 +666,30 @@ impl Cluster {
                 if cluster.belongs_to(&partition.group).await != Some(false) {
                     return tokio::time::sleep(EXPIRY).await;
                 }
-                let one_at_a_time = cluster.opening.lock().await;
-                cluster.partitions.write().unwrap().remove(&number);
-                let _ = partition.group.raft.shutdown().await;
-                // Invariant: what a node has acknowledged as a member of a group, it forgets only when it is none. It may have
-                // become one since it asked, and has acknowledged nothing more from when the group was closed: so it asks
-                // again. A leader that was told of entries which are gone can't go on.
-                if cluster.belongs_to(&partition.group).await == Some(false) {
-                    tracing::debug!(partition = number, "a replica is not needed here any more");
-                    if let Err(error) = cluster.forget(partition.group.id()).await {
-                        tracing::warn!(partition = number, %error, "a replica can't be removed from disk");
-                    }
-                    return;
-                }
-                drop(one_at_a_time);
-                if let Err(error) = cluster.open(number).await {
-                    tracing::error!(partition = number, %error, "a partition can't be opened again");
-                }
+                cluster.put_away(number, &partition.group).await;
             });
+        }
+    }
+
+    /// Closes a group that this node was taken out of, and forgets it.
+    ///
+    /// Invariant: what a node has acknowledged as a member of a group, it forgets only when it is none. It may have become
+    /// one since it was told that it isn't, and acknowledges nothing more from when the group is closed: so it asks then. A
+    /// leader that was told of entries which are gone can't go on.
+    async fn put_away(&self, number: usize, group: &Group) {
+        let one_at_a_time = self.opening.lock().await;
+        self.partitions.write().unwrap().remove(&number);
+        let _ = group.raft.shutdown().await;
+        if self.belongs_to(group).await == Some(false) {
+            tracing::debug!(partition = number, "a replica is not needed here any more");
+            if let Err(error) = self.forget(group.id()).await {
+                tracing::warn!(partition = number, %error, "a replica can't be removed from disk");
+            }
+            return;
+        }
+        drop(one_at_a_time);
+        if let Err(error) = self.open(number).await {
+            tracing::error!(partition = number, %error, "a partition can't be opened again");
         }
     }
 }
@@ -730,6 +765,63 @@ mod tests {
         tokio::time::sleep(5 * TICK).await;
         settle(&second, [1, 2, 4]).await;
         for cluster in [fourth, second, first] {
+            cluster.close().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn groups_begin_before_anybody_can_join() {
+        let first = start(&[]).await;
+        // Nothing else had a turn since the cluster began.
+        let open = first.open_partitions();
+        assert_eq!(open.len(), 2);
+        for (number, partition) in open {
+            let members = partition.group.members();
+            assert_eq!(members.voters, BTreeSet::from([1]), "partition {number}");
+        }
+        first.close().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_member_forgets_nothing() {
+        let first = start(&[]).await;
+        let second = start(&[&first.address]).await;
+        let third = start(&[&first.address]).await;
+        settle(&second, [1, 2, 3]).await;
+        let (number, partition) = second.open_partitions().remove(0);
+        let id = partition.group.id();
+        let before = second.last_log_id(id).await.unwrap();
+        assert!(before.is_some());
+
+        // As if it had been told that it is no member, and became one again.
+        second.put_away(number, &partition.group).await;
+        assert!(second.last_log_id(id).await.unwrap() >= before);
+        assert!(second.forgotten.lock().unwrap().is_empty());
+        settle(&second, [1, 2, 3]).await;
+        for cluster in [third, second, first] {
+            cluster.close().await;
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn others_take_over_from_a_node_that_cannot_go_on() {
+        let first = start(&[]).await;
+        let second = start(&[&first.address]).await;
+        let third = start(&[&first.address]).await;
+        settle(&second, [1, 2, 3]).await;
+        let (_, partition) =
+            second.open_partitions().into_iter().find(|(_, partition)| partition.group.leads()).unwrap();
+        let panics = partition.group.raft.external_request(|_| panic!("a defect, as a test"));
+        panics.await.unwrap();
+
+        let failed = tokio::time::timeout(CHANGE, second.ended()).await.unwrap().unwrap_err();
+        assert!(failed.to_string().contains("panicked"), "{failed}");
+        assert!(!partition.group.leads());
+        tokio::time::timeout(CHANGE, second.retire(false)).await.unwrap().unwrap();
+        second.close().await;
+        let fourth = start(&[&first.address]).await;
+        settle(&fourth, [1, 3, 4]).await;
+        for cluster in [fourth, third, first] {
             cluster.close().await;
         }
     }

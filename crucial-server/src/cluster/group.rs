@@ -10,10 +10,12 @@ use std::{
 };
 
 use crucial_runtime::error::{Error, Result};
+use futures::FutureExt;
 use openraft::{
     Instant as _, Raft, SnapshotPolicy,
     alias::SnapshotOf,
     async_runtime::watch::WatchReceiver,
+    errors::Fatal,
     raft::{
         AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
         TransferLeaderResponse, VoteRequest, VoteResponse,
@@ -129,7 +131,26 @@ impl Group {
     /// Whether this node leads the group, as far as it knows.
     #[must_use]
     pub fn leads(&self) -> bool {
-        self.raft.is_leader()
+        // Of one that panicked, the last state is shown for ever.
+        self.raft.is_leader() && self.failure().is_none()
+    }
+
+    /// Why the group has stopped on this node, if it did so by itself.
+    #[must_use]
+    pub fn failure(&self) -> Option<String> {
+        let mut metrics = self.raft.metrics();
+        let is_gone = loop {
+            match metrics.changed().now_or_never() {
+                Some(Ok(())) => {}
+                Some(Err(_)) => break true,
+                None => break false,
+            }
+        };
+        match &metrics.borrow_watched().running_state {
+            Ok(()) => is_gone.then(|| "it panicked".to_owned()),
+            Err(Fatal::Stopped) => None,
+            Err(error) => Some(error.to_string()),
+        }
     }
 
     /// The leader, as far as this node knows.

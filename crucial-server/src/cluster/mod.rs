@@ -121,6 +121,8 @@ pub struct Cluster {
     stopping: AtomicBool,
     /// Whether this node does not belong to the cluster any more.
     left: watch::Sender<bool>,
+    /// Why this node can't go on, if so.
+    failed: watch::Sender<Option<Error>>,
 }
 
 impl fmt::Debug for Cluster {
@@ -266,6 +268,7 @@ impl Cluster {
             heard: Mutex::default(),
             stopping: AtomicBool::new(false),
             left: watch::Sender::new(false),
+            failed: watch::Sender::new(None),
             store,
             node,
         });
@@ -307,10 +310,18 @@ impl Cluster {
         self.started.elapsed() > LEASE
     }
 
-    /// Waits until this node does not belong to the cluster any more, since somebody took it out.
-    pub async fn left(&self) {
-        // The sender lives as long as this.
-        let _ = self.left.subscribe().wait_for(|left| *left).await;
+    /// Waits until this node should [retire](Self::retire) and close, without having been told to: somebody took it out
+    /// of the cluster.
+    ///
+    /// # Errors
+    /// If one of its groups can't go on, which is a defect. Started again, it may.
+    pub async fn ended(&self) -> Result<()> {
+        let (mut left, mut failed) = (self.left.subscribe(), self.failed.subscribe());
+        // The senders live as long as this.
+        tokio::select! {
+            _ = left.wait_for(|left| *left) => Ok(()),
+            failed = failed.wait_for(Option::is_some) => failed.ok().and_then(|error| error.clone()).map_or(Ok(()), Err),
+        }
     }
 
     /// Stops the groups, and closes the store. A node that has left the cluster forgets it: started again, it is a new

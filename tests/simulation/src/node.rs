@@ -80,7 +80,12 @@ pub async fn run(machine: Rc<Machine>) -> turmoil::Result {
     };
     machine.begins.set(false);
     tokio::select! {
-        () = cluster.left() => tokio::time::sleep(FAREWELL).await,
+        ended = cluster.ended() => {
+            if let Err(error) = ended {
+                panic!("a node can't go on: {error}");
+            }
+            tokio::time::sleep(FAREWELL).await;
+        }
         () = machine.end.notified() => {
             while let Err(error) = cluster.retire(machine.leaves.get()).await {
                 tracing::info!(%error, "a node can't stop in good order");
