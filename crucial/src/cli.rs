@@ -58,7 +58,11 @@ fn command() -> Command {
                         .long("join")
                         .value_name("HOST:PORT,..")
                         .value_delimiter(',')
-                        .help("Nodes of the cluster to join, unless the data directory says which"),
+                        .help(
+                            "Nodes of the cluster to join, unless the data directory says which. If this node's own \
+                             address is among them and all have the same list, the lowest one begins a cluster when \
+                             none of them is in one",
+                        ),
                 )
                 .arg(
                     Arg::new("data-dir")

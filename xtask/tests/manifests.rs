@@ -1,9 +1,7 @@
-//! `cargo xtask manifests`: what it prints is what Kubernetes takes, and the script in it does what it says.
+//! `cargo xtask manifests`: what it prints is what Kubernetes takes.
 
 use std::{
-    fs,
     io::Write,
-    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
 };
@@ -129,56 +127,18 @@ fn what_yaml_or_a_shell_would_misread_is_refused() {
     }
 }
 
-// ---- the script that starts a server
-
-/// What a server is started with, if `member` is in a cluster. The program here knows who is, and says its arguments.
-fn started(pod: &str, member: &str) -> String {
-    let all = text(manifests(&["--name", "db"]));
-    let script: String = all
-        .lines()
-        .skip_while(|line| line.trim() != "- |")
-        .skip(1)
-        .take_while(|line| line.trim() != "env:")
-        .map(|line| format!("{}\n", line.trim_start()))
-        .collect();
-    let nodes = all.lines().find_map(|line| line.trim().strip_prefix("value: db-servers-0.")).unwrap();
-    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("server-{pod}-{member}"));
-    fs::write(
-        &program,
-        "#!/bin/sh\nif [ \"$2\" = serve ]; then echo \"$@\"; exit; fi\n\
-         case \"$4\" in \"$MEMBER\".*) echo 'node 2 of cluster \"db\"  epoch 7' ;; *) exit 2 ;; esac\n",
-    )
-    .unwrap();
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-    let output = Command::new("/bin/sh")
-        .args(["-euc", &script])
-        .env("PROGRAM", &program)
-        .env("POD", pod)
-        .env("NODES", format!("db-servers-0.{nodes}"))
-        .env("MEMBER", member)
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    let started = text(output);
-    let all = "--data-dir /data/crucial --cluster db --replicas 3";
-    let common =
-        format!("crucial serve --listen 0.0.0.0:7878 --advertise {pod}.db-servers.default.svc:7878 {all}");
-    started.trim().strip_prefix(&common).unwrap_or_else(|| panic!("{started}")).trim().to_owned()
-}
-
-fn join(nodes: [u8; 2]) -> String {
-    let [a, b] = nodes.map(|n| format!("db-servers-{n}.db-servers.default.svc:7878"));
-    format!("--join {a},{b}")
-}
+// ---- how servers find each other
 
 #[test]
-fn the_first_server_begins_a_cluster_and_the_others_join() {
-    assert_eq!(started("db-servers-0", "none"), "");
-    assert_eq!(started("db-servers-1", "none"), join([0, 2]));
-    assert_eq!(started("db-servers-2", "db-servers-0"), join([0, 1]));
-}
-
-#[test]
-fn a_first_server_that_lost_its_volume_joins_the_others() {
-    assert_eq!(started("db-servers-0", "db-servers-2"), join([1, 2]));
+fn each_server_is_on_the_list_of_all() {
+    let all = text(manifests(&["--name", "db", "--namespace", "shop", "--servers", "3"]));
+    let argument = |name: &str| {
+        let prefix = format!("- --{name}=");
+        all.lines().find_map(|line| line.trim().strip_prefix(&*prefix)).unwrap()
+    };
+    let own: Vec<_> =
+        (0..3).map(|n| argument("advertise").replace("$(POD)", &format!("db-servers-{n}"))).collect();
+    let listed: Vec<_> = argument("join").split(',').collect();
+    assert_eq!(own, listed);
+    assert_eq!(own[2], "db-servers-2.db-servers.shop.svc:7878");
 }

@@ -16,7 +16,7 @@ use crucial_runtime::{
 use openraft::{ChangeMembers, async_runtime::watch::WatchReceiver};
 
 use super::{
-    Change, Cluster, MARGIN, NodeId, OWNER_LEASE, Options, Remembered,
+    Change, Cluster, Entrance, MARGIN, NodeId, OWNER_LEASE, Options, Remembered,
     group::{self, Group, Members},
     partition::Partition,
     peers::{Bytes, Lane, NodeClient, Peers},
@@ -42,19 +42,29 @@ const TAKING: Duration = Duration::from_secs(3);
 /// How long a node that stops waits until others have what it owns.
 const STOPPING: Duration = Duration::from_secs(60);
 
-/// Asks the nodes at `options.join` for a place in their cluster.
+/// Asks the nodes at `options.join` for a place in their cluster. None if this node is to begin one.
+///
+/// Invariant: no cluster is begun beside another one. Nodes that have the same list, and are on it, leave that to the one
+/// with the lowest address, which begins when all others have said that they belong to no cluster. So if it has forgotten
+/// its cluster, with its disk, it begins none while those that remember it are down.
 pub(super) async fn join(
     peers: &Arc<Peers>,
     options: &Options,
     own: &str,
     incarnation: u128,
-) -> Result<Remembered> {
-    let start = Instant::now();
+) -> Result<Option<Remembered>> {
+    if options.join.is_empty() {
+        return Ok(None);
+    }
+    let is_listed = options.join.iter().any(|address| address == own);
+    let is_lowest = options.join.iter().all(|address| &**address >= own);
+    let mut since = Instant::now();
     loop {
         let mut tried = Vec::new();
-        for address in &options.join {
+        let mut may_begin = is_listed && is_lowest;
+        for address in options.join.iter().filter(|address| *address != own) {
             let asked = async {
-                let node = peers.dial(address, None).await?;
+                let Some(node) = peers.meet(address, None).await? else { return Ok(None) };
                 let change = Change::Join { address: own.to_owned(), incarnation };
                 let failed = |e: &dyn ToString| Error::Unreachable {
                     tried: format!("{address}: {}", e.to_string()),
@@ -65,35 +75,51 @@ pub(super) async fn join(
                 let id = node.change(context, change, 0).await.map_err(|e| failed(&e))??;
                 let placement = node.placement(tarpc::context::current()).await.map_err(|e| failed(&e))?;
                 peers.learn(&placement);
-                Ok(Remembered { node: id, cluster: placement.name })
+                Ok(Some(Remembered { node: id, cluster: placement.name, begins: false }))
             };
             match asked.await {
-                Ok(remembered) => return Ok(remembered),
+                Ok(Some(remembered)) => return Ok(Some(remembered)),
+                Ok(None) => tried.push(format!("{address}: it belongs to no cluster")),
                 Err(error @ Error::Refused { .. }) => return Err(error),
-                Err(Error::Unreachable { tried: why, .. }) => tried.push(why),
-                Err(error) => tried.push(format!("{address}: {error}")),
+                Err(error) => {
+                    may_begin = false;
+                    tried.push(match error {
+                        Error::Unreachable { tried, .. } => tried,
+                        error => format!("{address}: {error}"),
+                    });
+                }
             }
         }
-        if start.elapsed() > JOINING {
-            return Err(Error::Unreachable { tried: tried.join("; "), after: JOINING });
+        if may_begin {
+            return Ok(None);
+        }
+        if since.elapsed() > JOINING {
+            let tried = tried.join("; ");
+            if !is_listed {
+                return Err(Error::Unreachable { tried, after: JOINING });
+            }
+            tracing::warn!(%tried, "this node waits for the others of its list");
+            since = Instant::now();
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }
 
 /// Brings the node into its cluster, and starts what keeps it there.
-pub(super) async fn run(cluster: &Arc<Cluster>, begins: Option<Change>, joined: bool) -> Result<()> {
+pub(super) async fn run(cluster: &Arc<Cluster>, entrance: Entrance) -> Result<()> {
     tokio::spawn(control(Arc::downgrade(cluster)));
-    if let Some(begin) = begins {
-        cluster.begin(&cluster.meta).await?;
-        begin_groups(cluster, &begin).await?;
-        match cluster.insist(begin).await {
-            // It began, but stopped before it could remember that.
-            Err(Error::Refused { .. }) => start_again(cluster).await?,
-            begun => drop(begun?),
+    match entrance {
+        Entrance::Begin(begin) => {
+            cluster.begin(&cluster.meta).await?;
+            begin_groups(cluster, &begin).await?;
+            match cluster.insist(begin).await {
+                // It began, but stopped before it could remember that.
+                Err(Error::Refused { .. }) => start_again(cluster).await?,
+                begun => drop(begun?),
+            }
         }
-    } else if !joined {
-        start_again(cluster).await?;
+        Entrance::Join => {}
+        Entrance::Return => start_again(cluster).await?,
     }
     tokio::spawn(keep(Arc::downgrade(cluster)));
     // The node is ready when it knows the cluster, itself included.
@@ -706,22 +732,42 @@ fn is_close(group: &Group, node: NodeId) -> bool {
 #[cfg(test)]
 mod tests {
     use crucial_runtime::config::Config;
+    use tokio::task::JoinHandle;
 
-    use super::*;
+    use super::{super::log::Store, *};
     use crate::{listener::Listener, node::Node};
 
-    async fn start(join: &[&str]) -> Arc<Cluster> {
+    async fn listen(address: &str) -> (Listener, String) {
         let config = Config::default();
-        let listener = Listener::bind(Node::new(&config), "127.0.0.1:0", &config).await.unwrap();
-        let options = Options {
+        let listener = Listener::bind(Node::new(&config), address, &config).await.unwrap();
+        let address = listener.address().unwrap().to_string();
+        (listener, address)
+    }
+
+    fn options(join: &[&str]) -> Options {
+        Options {
             advertise: None,
             join: join.iter().map(|address| (*address).to_owned()).collect(),
             data_dir: None,
             name: "test".to_owned(),
             partitions: 2,
             replicas: 3,
-        };
-        Cluster::start(listener, options).await.unwrap().0
+        }
+    }
+
+    async fn start(join: &[&str]) -> Arc<Cluster> {
+        Cluster::start(listen("127.0.0.1:0").await.0, options(join)).await.unwrap().0
+    }
+
+    /// A node with a disk, one of those with these addresses.
+    fn start_listed(
+        listener: Listener,
+        all: &[String],
+        disk: &Store,
+    ) -> JoinHandle<(Arc<Cluster>, JoinHandle<()>)> {
+        let options = options(&all.iter().map(|address| &**address).collect::<Vec<_>>());
+        let disk = disk.clone();
+        tokio::spawn(async move { Cluster::start_with(listener, options, disk, true).await.unwrap() })
     }
 
     /// Waits until all partitions that a node leads have these members, and it leads one.
@@ -780,6 +826,54 @@ mod tests {
             assert_eq!(members.voters, BTreeSet::from([1]), "partition {number}");
         }
         first.close().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn nodes_begin_one_cluster_together_and_never_another() {
+        let mut listeners = Vec::new();
+        for _ in 0..3 {
+            listeners.push(listen("127.0.0.1:0").await);
+        }
+        listeners.sort_by(|(_, a), (_, b)| a.cmp(b));
+        let (listeners, all): (Vec<_>, Vec<_>) = listeners.into_iter().unzip();
+        let disks = [(); 3].map(|()| Store::memory());
+        let mut listeners = listeners.into_iter();
+
+        // Neither some of them, nor any but the lowest.
+        let mut starting: Vec<_> = listeners
+            .by_ref()
+            .take(2)
+            .zip(&disks)
+            .map(|(listener, disk)| start_listed(listener, &all, disk))
+            .collect();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(starting.iter().all(|start| !start.is_finished()));
+        starting.push(start_listed(listeners.next().unwrap(), &all, &disks[2]));
+        let mut nodes = Vec::new();
+        for start in starting {
+            nodes.push(start.await.unwrap());
+        }
+        assert_eq!(nodes[0].0.id, 1);
+        settle(&nodes[1].0, [1, 2, 3]).await;
+
+        // The one that began loses its disk, while the others are down.
+        for (cluster, serving) in nodes {
+            cluster.close().await;
+            serving.abort();
+        }
+        let lost = start_listed(listen(&all[0]).await.0, &all, &Store::memory());
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        assert!(!lost.is_finished());
+        let mut starting = Vec::new();
+        for n in 1..3 {
+            starting.push(start_listed(listen(&all[n]).await.0, &all, &disks[n]));
+        }
+        let lost = lost.await.unwrap();
+        assert_eq!(lost.0.id, 4);
+        for start in starting {
+            start.await.unwrap().0.close().await;
+        }
+        lost.0.close().await;
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

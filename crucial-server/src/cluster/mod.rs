@@ -83,7 +83,8 @@ const NAMED: usize = 20;
 pub struct Options {
     /// The address (`host:port`) at which clients and other nodes reach this one; none for the one at which it listens.
     pub advertise: Option<String>,
-    /// Nodes of the cluster to join; none to begin a cluster.
+    /// Nodes of the cluster to join; none to begin a cluster. If this node's own address is among them, all of them have
+    /// to have the same: when none is in a cluster, the one with the lowest address begins one.
     pub join: Vec<String>,
     /// Where logs and snapshots are kept; none to keep them in memory.
     pub data_dir: Option<PathBuf>,
@@ -136,6 +137,20 @@ impl fmt::Debug for Cluster {
 struct Remembered {
     node: NodeId,
     cluster: String,
+    /// It is to begin that cluster, and has not been seen to have done so.
+    #[serde(default)]
+    begins: bool,
+}
+
+/// How a node comes into its cluster.
+#[derive(Debug)]
+enum Entrance {
+    /// It begins the cluster by this change.
+    Begin(Change),
+    /// The cluster has just taken it in.
+    Join,
+    /// It has been there.
+    Return,
 }
 
 /// The placement as it was applied here.
@@ -232,19 +247,32 @@ impl Cluster {
         let remembered: Option<Remembered> = store.get("node").map_err(stored)?.flatten();
         let forgotten = Mutex::new(store.get(FORGOTTEN).map_err(stored)?.unwrap_or_default());
         let peers = Peers::new(security);
-        let (remembered, begins, joined) = match remembered {
-            Some(remembered) => (remembered, None, false),
-            None if options.join.is_empty() => {
-                let begin = Change::Begin {
-                    name: options.name.clone(),
-                    partitions: options.partitions,
-                    replicas: options.replicas,
-                    address: address.clone(),
-                    incarnation: node.incarnation(),
-                };
-                (Remembered { node: 1, cluster: options.name.clone() }, Some(begin), false)
+        let is_new = remembered.is_none();
+        let remembered = match remembered {
+            Some(remembered) => remembered,
+            None => {
+                node.decline(|stream| Box::pin(peers::decline(stream)));
+                let joined = control::join(&peers, &options, &address, node.incarnation()).await?;
+                let remembered = joined.unwrap_or_else(|| Remembered {
+                    node: 1,
+                    cluster: options.name.clone(),
+                    begins: true,
+                });
+                // Before it does anything as this node: what its groups keep is that node's.
+                store.put("node", &Some(&remembered)).map_err(stored)?;
+                remembered
             }
-            None => (control::join(&peers, &options, &address, node.incarnation()).await?, None, true),
+        };
+        let entrance = match remembered.begins {
+            true => Entrance::Begin(Change::Begin {
+                name: options.name.clone(),
+                partitions: options.partitions,
+                replicas: options.replicas,
+                address: address.clone(),
+                incarnation: node.incarnation(),
+            }),
+            false if is_new => Entrance::Join,
+            false => Entrance::Return,
         };
         let settings = group::settings(&remembered.cluster);
         let placement = Shown::new();
@@ -273,9 +301,10 @@ impl Cluster {
             node,
         });
         cluster.node.join(cluster.clone());
-        let entered = control::run(&cluster, begins, joined)
-            .await
-            .and_then(|()| cluster.store.put("node", &Some(remembered)).map_err(stored));
+        let entered = control::run(&cluster, entrance).await.and_then(|()| {
+            let remembered = Remembered { begins: false, ..remembered };
+            cluster.store.put("node", &Some(remembered)).map_err(stored)
+        });
         match entered {
             Ok(()) => {
                 cluster.node.joined();

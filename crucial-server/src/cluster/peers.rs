@@ -76,14 +76,14 @@ impl Greeting {
         Greeting { version: wire::VERSION, cluster, to, types: types.collect() }
     }
 
-    /// Whether the other may talk to this node, which has the number `id`.
+    /// Whether the other may talk to this node, which has the number `id`; none if it belongs to no cluster.
     ///
     /// Invariant: nodes that replicate an object run the same code for it. And a node answers for no other: one that has
     /// taken the place of a lost node, at the same address, knows nothing of what that one had acknowledged and voted for.
     ///
     /// # Errors
     /// Says why not.
-    pub fn check(&self, id: NodeId, other: &Greeting) -> Result<()> {
+    pub fn check(&self, id: Option<NodeId>, other: &Greeting) -> Result<()> {
         let refuse = |reason: String| Err(Error::Refused { reason });
         if self.version != other.version {
             return refuse(format!(
@@ -105,13 +105,25 @@ impl Greeting {
         }
         match other.to {
             // It may come back, or the other will hear of its successor.
-            Some(to) if to != id => Err(Error::Io {
+            Some(to) if Some(to) != id => Err(Error::Io {
                 what: format!("asking node {to}"),
-                reason: format!("node {id} is at its address now"),
+                reason: match id {
+                    Some(id) => format!("node {id} is at its address now"),
+                    None => "who is at its address belongs to no cluster".to_owned(),
+                },
             }),
             _ => Ok(()),
         }
     }
+}
+
+/// What a node says of itself to another one that it talks to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum Standing {
+    /// It belongs to a cluster.
+    Member,
+    /// It belongs to none, and can be asked nothing else.
+    Outside,
 }
 
 /// The name of a failure on the other node.
@@ -243,11 +255,19 @@ impl Peers {
         Greeting::new(self.cluster.read().unwrap().clone(), to)
     }
 
-    /// A connection to the node `to`, or to whoever is at `address`.
+    /// A connection to the node `to`.
+    async fn dial(&self, address: &str, to: NodeId) -> Result<NodeClient> {
+        self.meet(address, Some(to)).await?.ok_or_else(|| Error::Unreachable {
+            tried: format!("{address}: it belongs to no cluster"),
+            after: PATIENCE,
+        })
+    }
+
+    /// A connection to the node `to`, or to whoever is at `address`; none if that belongs to no cluster.
     ///
     /// # Errors
     /// If it can't be reached, or refuses.
-    pub async fn dial(&self, address: &str, to: Option<NodeId>) -> Result<NodeClient> {
+    pub async fn meet(&self, address: &str, to: Option<NodeId>) -> Result<Option<NodeClient>> {
         let failed =
             |reason: String| Error::Unreachable { tried: format!("{address}: {reason}"), after: PATIENCE };
         let connect = async {
@@ -270,9 +290,11 @@ impl Peers {
             }
             let mut answer = vec![0; length];
             stream.read_exact(&mut answer).await.map_err(io)?;
-            codec::decode::<Result<()>>("the node's greeting", &answer)??;
+            if codec::decode::<Result<Standing>>("the node's greeting", &answer)?? == Standing::Outside {
+                return Ok(None);
+            }
             let transport = tarpc::serde_transport::new(framed(stream), MessagePack::default());
-            Ok(NodeClient::new(client::Config::default(), transport).spawn())
+            Ok(Some(NodeClient::new(client::Config::default(), transport).spawn()))
         };
         tokio::time::timeout(PATIENCE, connect).await.unwrap_or_else(|_| Err(failed("no answer".to_owned())))
     }
@@ -303,7 +325,7 @@ impl Peers {
                 let mut client = link.client.lock().await;
                 match &*client {
                     Some(client) => client.clone(),
-                    None => client.insert(self.dial(&address, Some(node)).await?).clone(),
+                    None => client.insert(self.dial(&address, node).await?).clone(),
                 }
             };
             let mut context = context::current();
@@ -323,15 +345,15 @@ impl Peers {
     }
 }
 
+/// Tells another node that this one belongs to no cluster.
+pub(crate) async fn decline(mut stream: net::Stream) {
+    greet(&Greeting::new(None, None), None, &mut stream).await;
+}
+
 /// Serves another node until it closes the connection.
 pub(crate) async fn serve(cluster: Arc<Cluster>, mut stream: net::Stream) {
-    let greeted = tokio::time::timeout(PATIENCE, greet(&cluster, &mut stream)).await;
-    match greeted {
-        Ok(Ok(())) => {}
-        Ok(Err(error @ Error::Refused { .. })) => return tracing::warn!(%error, "a node is refused"),
-        // The others ask for a node that was lost again and again, until they know who replaces it.
-        Ok(Err(error)) => return tracing::debug!(%error, "a node is refused"),
-        Err(_) => return tracing::warn!("a node did not greet"),
+    if !greet(&cluster.peers().greeting(None), Some(cluster.id()), &mut stream).await {
+        return;
     }
     let transport = tarpc::serde_transport::new(framed(stream), MessagePack::default());
     let served = Served { cluster, parts: Arc::default() };
@@ -341,7 +363,20 @@ pub(crate) async fn serve(cluster: Arc<Cluster>, mut stream: net::Stream) {
         .await;
 }
 
-async fn greet(cluster: &Cluster, stream: &mut net::Stream) -> Result<()> {
+/// Reads another node's greeting, and answers as the node `id`. Returns whether it may talk to this one.
+async fn greet(own: &Greeting, id: Option<NodeId>, stream: &mut net::Stream) -> bool {
+    let greeted = tokio::time::timeout(PATIENCE, exchange(own, id, stream)).await;
+    match greeted {
+        Ok(Ok(())) => return true,
+        Ok(Err(error @ Error::Refused { .. })) => tracing::warn!(%error, "a node is refused"),
+        // The others ask for a node that was lost again and again, until they know who replaces it.
+        Ok(Err(error)) => tracing::debug!(%error, "a node is refused"),
+        Err(_) => tracing::warn!("a node did not greet"),
+    }
+    false
+}
+
+async fn exchange(own: &Greeting, id: Option<NodeId>, stream: &mut net::Stream) -> Result<()> {
     let io = |e: std::io::Error| Error::io("reading a node's greeting", &e);
     let length = stream.read_u32_le().await.map_err(io)? as usize;
     if length > wire::GREETING_LIMIT {
@@ -350,10 +385,11 @@ async fn greet(cluster: &Cluster, stream: &mut net::Stream) -> Result<()> {
     let mut greeting = vec![0; length];
     stream.read_exact(&mut greeting).await.map_err(io)?;
     let greeting: Greeting = codec::decode("a node's greeting", &greeting)?;
-    let checked = cluster.peers().greeting(None).check(cluster.id(), &greeting);
+    let standing = if id.is_some() { Standing::Member } else { Standing::Outside };
+    let checked = own.check(id, &greeting).map(|()| standing);
     stream.write_all(&wire::value_frame(&checked)).await.map_err(io)?;
     stream.flush().await.map_err(io)?;
-    checked
+    checked.map(drop)
 }
 
 #[derive(Clone)]
@@ -692,19 +728,22 @@ mod tests {
             types: [("app::Model".to_owned(), tag)].into(),
         };
         let here = greeting("a", 3, 7);
-        assert_eq!(here.check(1, &here), Ok(()));
+        assert_eq!(here.check(Some(1), &here), Ok(()));
         assert_eq!(
-            here.check(1, &Greeting { cluster: None, types: BTreeMap::new(), ..here.clone() }),
+            here.check(Some(1), &Greeting { cluster: None, types: BTreeMap::new(), ..here.clone() }),
             Ok(())
         );
-        assert_eq!(here.check(1, &Greeting { to: Some(1), ..here.clone() }), Ok(()));
+        assert_eq!(here.check(Some(1), &Greeting { to: Some(1), ..here.clone() }), Ok(()));
+        let asked = Greeting { to: Some(1), ..here.clone() };
+        let error = Greeting { cluster: None, ..here.clone() }.check(None, &asked).unwrap_err().to_string();
+        assert!(error.contains("who is at its address belongs to no cluster"), "{error}");
         for (other, says) in [
             (greeting("b", 3, 7), "cluster \"a\", and the node belongs to cluster \"b\""),
             (greeting("a", 4, 7), "versions 3 and 4"),
             (greeting("a", 3, 8), "`app::Model` differs"),
             (Greeting { to: Some(2), ..here.clone() }, "node 1 is at its address now"),
         ] {
-            let error = here.check(1, &other).unwrap_err().to_string();
+            let error = here.check(Some(1), &other).unwrap_err().to_string();
             assert!(error.contains(says), "{error}");
         }
     }

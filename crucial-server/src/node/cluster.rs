@@ -36,6 +36,9 @@ pub(crate) trait Others: Send + Sync {
     fn serve_peer(self: Arc<Self>, stream: Stream) -> BoxFuture<'static, ()>;
 }
 
+/// How a node that belongs to no cluster answers another node.
+pub(crate) type Decline = fn(Stream) -> BoxFuture<'static, ()>;
+
 /// The last runs that have ended on a node.
 #[derive(Debug, Default)]
 pub(super) struct Ended {
@@ -86,9 +89,11 @@ impl Node {
     pub(crate) async fn serve_peer(&self, stream: Stream) {
         let mut ready = self.ready.subscribe();
         // The node, and with it the sender, lives as long as this.
-        let _ = ready.wait_for(|_| self.cluster.get().is_some()).await;
-        if let Some(cluster) = self.cluster.get() {
-            cluster.clone().serve_peer(stream).await;
+        let _ = ready.wait_for(|_| self.cluster.get().is_some() || self.decline.get().is_some()).await;
+        match (self.cluster.get(), self.decline.get()) {
+            (Some(cluster), _) => cluster.clone().serve_peer(stream).await,
+            (None, Some(decline)) => decline(stream).await,
+            (None, None) => {}
         }
     }
 

@@ -29,7 +29,7 @@ use tokio::sync::watch;
 
 pub(crate) use self::{
     client::{Client, Link, Local, Origin},
-    cluster::Others,
+    cluster::{Decline, Others},
 };
 use self::{cluster::Ended, slot::Slot};
 use crate::{leases::Leases, members::Members};
@@ -57,6 +57,7 @@ pub struct Node {
     seed: AtomicU64,
     /// The other nodes, if there are any.
     cluster: OnceLock<Arc<dyn Others>>,
+    decline: OnceLock<Decline>,
     ready: watch::Sender<bool>,
 }
 
@@ -211,6 +212,7 @@ impl Node {
             sessions: Mutex::default(),
             overdue: Mutex::default(),
             cluster: OnceLock::new(),
+            decline: OnceLock::new(),
             ready: watch::Sender::new(true),
             seed: AtomicU64::new(incarnation as u64),
         })

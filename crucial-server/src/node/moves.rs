@@ -15,7 +15,7 @@ use crucial_runtime::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Client, Node, Origin, Others, Slot};
+use super::{Client, Decline, Node, Origin, Others, Slot};
 use crate::{
     cell::{self, Cell},
     members::Known,
@@ -74,6 +74,12 @@ impl Node {
     /// Keeps clients waiting until the node knows its cluster.
     pub(crate) fn await_cluster(&self) {
         self.ready.send_replace(false);
+    }
+
+    /// Answers other nodes in this way until the node belongs to a cluster: it has found out that it belongs to none.
+    pub(crate) fn decline(&self, decline: Decline) {
+        let _ = self.decline.set(decline);
+        self.ready.send_modify(|_| ());
     }
 
     /// Makes this node one of several.

@@ -24,14 +24,14 @@ const FAREWELL: Duration = Duration::from_millis(200);
 pub struct Machine {
     /// Where it is reached.
     pub address: String,
-    /// The other nodes' addresses.
-    pub others: Vec<String>,
+    /// The addresses of all nodes.
+    pub all: Vec<String>,
     /// How many partitions the cluster has.
     pub partitions: usize,
     /// The settings of the node.
     pub config: Config,
-    /// Whether it is the one that begins the cluster, and has not done so.
-    pub begins: Cell<bool>,
+    /// Whether it has been in the cluster.
+    pub joined: Cell<bool>,
     /// Its disk.
     pub store: RefCell<Store>,
     /// Asks it to stop in good order, or to leave.
@@ -59,7 +59,7 @@ pub async fn run(machine: Rc<Machine>) -> turmoil::Result {
         let listener = Listener::bind(node, &machine.address, &config).await?;
         let options = Options {
             advertise: None,
-            join: if machine.begins.get() { Vec::new() } else { machine.others.clone() },
+            join: machine.all.clone(),
             data_dir: None,
             name: "main".to_owned(),
             partitions: machine.partitions,
@@ -78,7 +78,7 @@ pub async fn run(machine: Rc<Machine>) -> turmoil::Result {
             }
         }
     };
-    machine.begins.set(false);
+    machine.joined.set(true);
     tokio::select! {
         ended = cluster.ended() => {
             if let Err(error) = ended {

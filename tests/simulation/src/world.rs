@@ -111,13 +111,12 @@ impl World<'_> {
         };
         let mut machines = Vec::new();
         for n in 0..plan.nodes {
-            let mut others = addresses.clone();
             let machine = Rc::new(Machine {
-                address: others.remove(n),
-                others,
+                address: addresses[n].clone(),
+                all: addresses.clone(),
                 partitions: plan.partitions,
                 config: config.clone(),
-                begins: Cell::new(n == 0),
+                joined: Cell::new(false),
                 store: RefCell::new(Store::memory()),
                 end: Notify::new(),
                 leaves: Cell::new(false),
@@ -144,7 +143,7 @@ impl World<'_> {
     }
 
     fn live(&mut self) -> Result<(), String> {
-        while self.machines.iter().any(|machine| machine.begins.get()) {
+        while !self.machines.iter().any(|machine| machine.joined.get()) {
             self.step()?;
             if self.sim.elapsed() > ASSEMBLY {
                 return Err(format!("no cluster after {ASSEMBLY:?}"));
@@ -210,7 +209,7 @@ impl World<'_> {
                 self.crash(Host::Node(n), true);
             }),
             Fault::LoseDisk(n) => {
-                if self.machines[*n].begins.get() || !self.crash(Host::Node(*n), true) {
+                if !self.crash(Host::Node(*n), true) {
                     return;
                 }
                 self.machines[*n].wipe();

@@ -205,7 +205,7 @@ impl Deploying<'_> {
                 Some(instance) if new != Some(server) => &instance.runs,
                 _ => &self.desired.binary,
             };
-            let file = node_file(&addresses, server, runs, self.observed.may_begin());
+            let file = node_file(&addresses, server, runs);
             let told = self.observed.bucket.get_or_insert_default();
             if told.nodes.get(&server) != Some(&file) {
                 self.aws.put_node(server, &file).await?;
@@ -219,15 +219,9 @@ impl Deploying<'_> {
     async fn gather(&mut self) -> Result<(), Error> {
         let addresses = self.addresses().await?;
         self.cluster(&addresses).await?.settle().await?;
-        self.note_begun().await
-    }
-
-    /// From here on, no server begins a cluster again.
-    async fn note_begun(&mut self) -> Result<(), Error> {
         let ids = (0..self.desired.servers.len()).filter_map(|server| self.observed.volume(server));
         let ids: Vec<_> = ids.map(|volume| volume.id.clone()).collect();
-        self.aws.note_begun(&ids).await?;
-        self.tell(None).await
+        self.aws.note_joined(&ids).await
     }
 
     /// The cluster, as it is seen with the token.
@@ -254,7 +248,7 @@ impl Deploying<'_> {
     async fn replace(&mut self, server: usize) -> Result<(), Error> {
         let addresses = self.addresses().await?;
         // Without its volume it isn't whole.
-        if self.observed.volume(server).is_some_and(|volume| volume.begun) {
+        if self.observed.volume(server).is_some_and(|volume| volume.joined) {
             self.cluster(&addresses).await?.settle().await?;
         }
         if let Some(instance) = self.observed.instance(server) {

@@ -10,8 +10,8 @@ pub(super) const SERVER: &str = "crucial:server";
 pub(super) const SETUP: &str = "crucial:setup";
 /// The tag of an instance with the digest of the file that says what it runs.
 pub(super) const RUNS: &str = "crucial:runs";
-/// The tag of a volume whose cluster has begun: no other may begin beside it.
-pub(super) const BEGUN: &str = "crucial:begun";
+/// The tag of a volume whose server was seen in the cluster.
+pub(super) const JOINED: &str = "crucial:joined";
 /// The tag of a volume with the private address of its server.
 pub(super) const ADDRESS: &str = "crucial:address";
 /// The port of the servers.

@@ -140,8 +140,8 @@ pub(super) struct Volume {
     pub(super) zone: String,
     /// The instance that has it.
     pub(super) instance: Option<String>,
-    /// Whether a cluster has begun on it.
-    pub(super) begun: bool,
+    /// Whether its server was seen in the cluster.
+    pub(super) joined: bool,
     /// The private address of its server, which its next machine gets as well.
     pub(super) address: Option<String>,
 }
@@ -187,26 +187,12 @@ impl Observed {
         let address = |instance: &Instance| format!("{}:{}", instance.host, super::names::PORT);
         (0..servers).map(|server| self.instance(server).filter(|i| !i.host.is_empty()).map(address)).collect()
     }
-
-    /// Whether the first server may begin a cluster.
-    ///
-    /// Invariant: never beside one that has begun. A first server that has lost its volume joins the others instead.
-    pub(super) fn may_begin(&self) -> bool {
-        !self.volumes.iter().any(|volume| volume.begun)
-    }
 }
 
-/// The file in the bucket that tells a server what to run, which a shell can read.
-pub(super) fn node_file(addresses: &[String], server: usize, binary: &str, may_begin: bool) -> String {
-    let others: Vec<_> = addresses
-        .iter()
-        .enumerate()
-        .filter(|(other, _)| *other != server)
-        .map(|(_, address)| &**address)
-        .collect();
-    // Who has nobody to join begins.
-    let join = if server == 0 && may_begin { String::new() } else { others.join(",") };
-    format!("BINARY={binary}\nADVERTISE={}\nJOIN={join}\n", addresses[server])
+/// The file in the bucket that tells a server what to run, which a shell can read. All have the same list, by which they
+/// find out who begins the cluster.
+pub(super) fn node_file(addresses: &[String], server: usize, binary: &str) -> String {
+    format!("BINARY={binary}\nADVERTISE={}\nJOIN={}\n", addresses[server], addresses.join(","))
 }
 
 /// Something on AWS.
@@ -334,12 +320,12 @@ pub(super) fn deploy(desired: &Desired, observed: &Observed) -> Plan {
     plan.push(Resource::Nodes, nodes(desired, observed));
     if desired.wait {
         let is_outside = |server: &usize| {
-            observed.volume(*server).is_none_or(|volume| !volume.begun)
+            observed.volume(*server).is_none_or(|volume| !volume.joined)
                 || observed.instance(*server).is_none_or(|instance| instance.stopped)
         };
         let outside: Vec<_> =
             (0..desired.servers.len()).filter(is_outside).map(|server| server.to_string()).collect();
-        let action = if observed.may_begin() {
+        let action = if outside.len() == desired.servers.len() {
             Action::Create
         } else {
             update(&[(!outside.is_empty(), format!("server {} joins", outside.join(", ")))])
@@ -416,7 +402,7 @@ fn nodes(desired: &Desired, observed: &Observed) -> Action {
     };
     let is_as_told = |server: usize| {
         let runs = observed.instance(server).map_or(&*desired.binary, |instance| &*instance.runs);
-        let file = node_file(&addresses, server, runs, observed.may_begin());
+        let file = node_file(&addresses, server, runs);
         told.and_then(|told| told.get(&server)) == Some(&file)
     };
     update(&[(!(0..addresses.len()).all(is_as_told), "where the servers are".to_owned())])

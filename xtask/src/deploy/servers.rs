@@ -12,7 +12,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use super::{
     archive,
     aws::{Aws, Failed, ask, insist, unless, wait},
-    names::{ADDRESS, BEGUN, Names, PORT, RUNS, SERVER, SETUP, TAG},
+    names::{ADDRESS, JOINED, Names, PORT, RUNS, SERVER, SETUP, TAG},
     network::{Subnet, filter, tags},
     plan::{Elastic, Instance, Server, Volume},
 };
@@ -96,7 +96,7 @@ impl Aws {
                 server: number(volume.tags())?,
                 zone: volume.availability_zone().unwrap_or_default().to_owned(),
                 instance: volume.attachments().first().and_then(|a| a.instance_id()).map(str::to_owned),
-                begun: tag(volume.tags(), BEGUN).is_some(),
+                joined: tag(volume.tags(), JOINED).is_some(),
                 address: tag(volume.tags(), ADDRESS).map(str::to_owned),
             })
         });
@@ -186,7 +186,7 @@ impl Aws {
             server,
             zone: is.zone.clone(),
             instance: None,
-            begun: false,
+            joined: false,
             address: None,
         })
     }
@@ -390,9 +390,9 @@ impl Aws {
         self.tag(&[instance.to_owned()], RUNS, binary).await
     }
 
-    /// Notes that a cluster has begun on these volumes.
-    pub(super) async fn note_begun(&self, volumes: &[String]) -> Result<(), Error> {
-        self.tag(volumes, BEGUN, "yes").await
+    /// Notes that the servers with these volumes were seen in the cluster.
+    pub(super) async fn note_joined(&self, volumes: &[String]) -> Result<(), Error> {
+        self.tag(volumes, JOINED, "yes").await
     }
 
     async fn tag(&self, ids: &[String], key: &str, value: &str) -> Result<(), Error> {
@@ -442,7 +442,7 @@ mod tests {
             server: 0,
             zone: "c".to_owned(),
             instance: None,
-            begun: true,
+            joined: true,
             address: None,
         };
         assert_eq!(place(&subnets, 0, Some(&volume)).unwrap().zone, "c");
