@@ -11,7 +11,7 @@ pub enum Sabotage {
     Double,
     /// `drop`: acknowledges some calls that it doesn't apply.
     Drop,
-    /// `stale`: answers some reads from the past.
+    /// `stale`: answers reads from the past, after a while.
     Stale,
 }
 
@@ -31,7 +31,7 @@ pub fn sabotage() -> Option<Sabotage> {
     })
 }
 
-/// Every how many values the sabotage shows.
+/// After how many values the sabotage shows, and every how many.
 const EVERY: usize = 20;
 
 /// Values in the order in which they came.
@@ -63,7 +63,8 @@ impl Journal {
     /// All values.
     pub fn values(&self) -> Vec<u64> {
         let mut values = self.values.clone();
-        if sabotage() == Some(Sabotage::Stale) && values.len() % EVERY == EVERY - 1 {
+        // Each read from then on, so that one is found however few there are.
+        if sabotage() == Some(Sabotage::Stale) && values.len() >= EVERY {
             values.pop();
         }
         values
