@@ -33,6 +33,8 @@ const KEEP: Duration = Duration::from_millis(400);
 const EXPIRY: Duration = Duration::from_secs(1);
 /// How long a node tries to join.
 const JOINING: Duration = Duration::from_secs(10);
+/// How long a node waits for others in silence.
+const LATE: Duration = Duration::from_secs(2);
 /// How many nodes vote in the first group. More would only make it slower.
 const VOTERS: usize = 5;
 /// How long a change of a group may take.
@@ -58,7 +60,8 @@ pub(super) async fn join(
     }
     let is_listed = options.join.iter().any(|address| address == own);
     let is_lowest = options.join.iter().all(|address| &**address >= own);
-    let mut since = Instant::now();
+    let start = Instant::now();
+    let mut warned = None;
     loop {
         let mut tried = Vec::new();
         let mut may_begin = is_listed && is_lowest;
@@ -93,13 +96,14 @@ pub(super) async fn join(
         if may_begin {
             return Ok(None);
         }
-        if since.elapsed() > JOINING {
-            let tried = tried.join("; ");
-            if !is_listed {
-                return Err(Error::Unreachable { tried, after: JOINING });
-            }
+        let tried = tried.join("; ");
+        if !is_listed && start.elapsed() > JOINING {
+            return Err(Error::Unreachable { tried, after: JOINING });
+        }
+        let is_late = warned.map_or(start.elapsed() > LATE, |warned: Instant| warned.elapsed() > JOINING);
+        if is_listed && is_late {
             tracing::warn!(%tried, "this node waits for the others of its list");
-            since = Instant::now();
+            warned = Some(Instant::now());
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
@@ -610,16 +614,17 @@ impl Cluster {
 
     /// Gives away all that this node has, before it stops: for good with `leave`.
     ///
+    /// If all nodes stop, nobody takes it: they end with what they have on disk.
+    ///
     /// # Errors
-    /// If that takes too long, or the node is the last one.
+    /// If that takes too long, or a node that is to leave is the last one.
     pub async fn retire(self: &Arc<Self>, leave: bool) -> Result<()> {
         self.stopping.store(true, Ordering::SeqCst);
+        let must_leave = leave && self.durable;
         // What is only in memory does not come back.
         let leave = leave || !self.durable;
-        let placement = self.placement.get();
-        let others = placement.nodes.iter().any(|(id, n)| *id != self.id && n.state == State::Up);
-        if !others {
-            return if leave && self.durable {
+        if !self.has_successor() {
+            return if must_leave {
                 self.stopping.store(false, Ordering::SeqCst);
                 Err(Error::Refused { reason: "the last node can't leave: stop it instead".to_owned() })
             } else {
@@ -631,10 +636,22 @@ impl Cluster {
         let refused = self.insist(change).await;
         if let Err(error) = refused {
             self.stopping.store(false, Ordering::SeqCst);
-            return Err(error);
+            if must_leave || !matches!(error, Error::Refused { .. }) {
+                return Err(error);
+            }
+            // All leave, and this is the last one: it takes what the others have, so that they can go.
+            let mut placement = self.placement.placement.subscribe();
+            let alone = placement.wait_for(|placement| placement.nodes.len() == 1);
+            let _ = tokio::time::timeout(STOPPING, alone).await;
+            return Ok(());
         }
         let start = Instant::now();
         while let Some(left) = self.left_over(leave).await {
+            if !self.has_successor() && !must_leave {
+                // All stop. The others have to hear that, too.
+                tokio::time::sleep(2 * KEEP).await;
+                return Ok(());
+            }
             if start.elapsed() > STOPPING {
                 return Err(Error::Io {
                     what: "giving away what this node has".to_owned(),
@@ -649,6 +666,11 @@ impl Cluster {
         // The others have no reason any more to tell this node.
         self.left.send_replace(leave);
         Ok(())
+    }
+
+    /// Whether there is another node that could take what this one has.
+    fn has_successor(&self) -> bool {
+        self.placement.get().nodes.iter().any(|(id, node)| *id != self.id && node.state == State::Up)
     }
 
     /// What this node still owns or leads; with `leave`, what it holds, too.
@@ -739,9 +761,18 @@ mod tests {
 
     async fn listen(address: &str) -> (Listener, String) {
         let config = Config::default();
-        let listener = Listener::bind(Node::new(&config), address, &config).await.unwrap();
-        let address = listener.address().unwrap().to_string();
-        (listener, address)
+        let start = Instant::now();
+        loop {
+            match Listener::bind(Node::new(&config), address, &config).await {
+                Ok(listener) => {
+                    let address = listener.address().unwrap().to_string();
+                    return (listener, address);
+                }
+                // Who had it before needs a moment.
+                Err(error) => assert!(start.elapsed() < CHANGE, "{address}: {error}"),
+            }
+            tokio::time::sleep(TICK).await;
+        }
     }
 
     fn options(join: &[&str]) -> Options {
@@ -854,7 +885,8 @@ mod tests {
             nodes.push(start.await.unwrap());
         }
         assert_eq!(nodes[0].0.id, 1);
-        settle(&nodes[1].0, [1, 2, 3]).await;
+        let (second, _) = nodes.iter().find(|(cluster, _)| cluster.id == 2).unwrap();
+        settle(second, [1, 2, 3]).await;
 
         // The one that began loses its disk, while the others are down.
         for (cluster, serving) in nodes {
@@ -874,6 +906,32 @@ mod tests {
             start.await.unwrap().0.close().await;
         }
         lost.0.close().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn all_may_stop_at_once() {
+        for durable in [true, false] {
+            let mut nodes: Vec<Arc<Cluster>> = Vec::new();
+            for n in 0..3 {
+                let begun: &[&str] = if n == 0 { &[] } else { &[&nodes[0].address] };
+                let start = Cluster::start_with(
+                    listen("127.0.0.1:0").await.0,
+                    options(begun),
+                    Store::memory(),
+                    durable,
+                );
+                nodes.push(start.await.unwrap().0);
+            }
+            settle(&nodes[1], [1, 2, 3]).await;
+            let ends = nodes.iter().map(|cluster| async {
+                let retired = cluster.retire(false).await;
+                cluster.close().await;
+                retired
+            });
+            // Less than they would wait for each other.
+            let ended = tokio::time::timeout(STOPPING / 2, futures::future::join_all(ends)).await.unwrap();
+            ended.into_iter().for_each(|retired| retired.unwrap());
+        }
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -251,8 +251,9 @@ impl Cluster {
         let remembered = match remembered {
             Some(remembered) => remembered,
             None => {
-                node.decline(|stream| Box::pin(peers::decline(stream)));
+                node.decline(Some(|stream| Box::pin(peers::decline(stream))));
                 let joined = control::join(&peers, &options, &address, node.incarnation()).await?;
+                node.decline(None);
                 let remembered = joined.unwrap_or_else(|| Remembered {
                     node: 1,
                     cluster: options.name.clone(),

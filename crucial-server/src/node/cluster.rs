@@ -89,11 +89,12 @@ impl Node {
     pub(crate) async fn serve_peer(&self, stream: Stream) {
         let mut ready = self.ready.subscribe();
         // The node, and with it the sender, lives as long as this.
-        let _ = ready.wait_for(|_| self.cluster.get().is_some() || self.decline.get().is_some()).await;
-        match (self.cluster.get(), self.decline.get()) {
-            (Some(cluster), _) => cluster.clone().serve_peer(stream).await,
-            (None, Some(decline)) => decline(stream).await,
-            (None, None) => {}
+        let decline = || *self.decline.lock().unwrap();
+        let _ = ready.wait_for(|_| self.cluster.get().is_some() || decline().is_some()).await;
+        if let Some(cluster) = self.cluster.get() {
+            cluster.clone().serve_peer(stream).await;
+        } else if let Some(decline) = decline() {
+            decline(stream).await;
         }
     }
 

@@ -57,7 +57,7 @@ pub struct Node {
     seed: AtomicU64,
     /// The other nodes, if there are any.
     cluster: OnceLock<Arc<dyn Others>>,
-    decline: OnceLock<Decline>,
+    decline: Mutex<Option<Decline>>,
     ready: watch::Sender<bool>,
 }
 
@@ -212,7 +212,7 @@ impl Node {
             sessions: Mutex::default(),
             overdue: Mutex::default(),
             cluster: OnceLock::new(),
-            decline: OnceLock::new(),
+            decline: Mutex::default(),
             ready: watch::Sender::new(true),
             seed: AtomicU64::new(incarnation as u64),
         })

@@ -76,9 +76,9 @@ impl Node {
         self.ready.send_replace(false);
     }
 
-    /// Answers other nodes in this way until the node belongs to a cluster: it has found out that it belongs to none.
-    pub(crate) fn decline(&self, decline: Decline) {
-        let _ = self.decline.set(decline);
+    /// Answers other nodes in this way, since this one belongs to no cluster; or has them wait until it does.
+    pub(crate) fn decline(&self, decline: Option<Decline>) {
+        *self.decline.lock().unwrap() = decline;
         self.ready.send_modify(|_| ());
     }
 
