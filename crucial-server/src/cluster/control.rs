@@ -43,6 +43,10 @@ const CHANGE: Duration = Duration::from_secs(30);
 const TAKING: Duration = Duration::from_secs(3);
 /// How long a node that stops waits until others have what it owns.
 const STOPPING: Duration = Duration::from_secs(60);
+/// How long it goes on when all others stop as well: they have to hear of that.
+const ALONE: Duration = Duration::from_secs(1);
+/// How long it waits for a leader of the first group, without which nothing can be given away.
+const UNLED: Duration = Duration::from_secs(5);
 
 /// Asks the nodes at `options.join` for a place in their cluster. None if this node is to begin one.
 ///
@@ -631,27 +635,33 @@ impl Cluster {
                 Ok(())
             };
         }
+        tokio::select! {
+            retired = self.give_away(leave) => match retired {
+                // All leave, and this is the last one: it takes what the others have, so that they can go.
+                Err(Error::Refused { .. }) if !must_leave => {
+                    let mut placement = self.placement.placement.subscribe();
+                    let alone = placement.wait_for(|placement| placement.nodes.len() == 1);
+                    let _ = tokio::time::timeout(STOPPING, alone).await;
+                    Ok(())
+                }
+                retired => retired,
+            },
+            () = self.is_left_alone(), if !must_leave => {
+                tracing::debug!("nobody is there who could take what this node has");
+                Ok(())
+            }
+        }
+    }
+
+    async fn give_away(self: &Arc<Self>, leave: bool) -> Result<()> {
         let node = self.id;
         let change = if leave { Change::Leave { node } } else { Change::Stop { node } };
-        let refused = self.insist(change).await;
-        if let Err(error) = refused {
+        if let Err(error) = self.insist(change).await {
             self.stopping.store(false, Ordering::SeqCst);
-            if must_leave || !matches!(error, Error::Refused { .. }) {
-                return Err(error);
-            }
-            // All leave, and this is the last one: it takes what the others have, so that they can go.
-            let mut placement = self.placement.placement.subscribe();
-            let alone = placement.wait_for(|placement| placement.nodes.len() == 1);
-            let _ = tokio::time::timeout(STOPPING, alone).await;
-            return Ok(());
+            return Err(error);
         }
         let start = Instant::now();
         while let Some(left) = self.left_over(leave).await {
-            if !self.has_successor() && !must_leave {
-                // All stop. The others have to hear that, too.
-                tokio::time::sleep(2 * KEEP).await;
-                return Ok(());
-            }
             if start.elapsed() > STOPPING {
                 return Err(Error::Io {
                     what: "giving away what this node has".to_owned(),
@@ -666,6 +676,26 @@ impl Cluster {
         // The others have no reason any more to tell this node.
         self.left.send_replace(leave);
         Ok(())
+    }
+
+    /// Waits until all others stop as well, or are gone.
+    async fn is_left_alone(&self) {
+        let mut since = None;
+        loop {
+            let patience = if !self.has_successor() {
+                Some(ALONE)
+            } else if self.meta.leader().is_none() {
+                Some(UNLED)
+            } else {
+                None
+            };
+            match patience {
+                Some(patience) if since.get_or_insert_with(Instant::now).elapsed() > patience => return,
+                Some(_) => {}
+                None => since = None,
+            }
+            tokio::time::sleep(TICK).await;
+        }
     }
 
     /// Whether there is another node that could take what this one has.
