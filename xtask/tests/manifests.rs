@@ -1,6 +1,7 @@
 //! `cargo xtask manifests`: what it prints is what Kubernetes takes.
 
 use std::{
+    fs,
     io::Write,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
