@@ -346,29 +346,28 @@ mod cluster {
             counted(placement.nodes.len() as u64, "node"),
             counted(placement.replicas.min(placement.nodes.len()) as u64, "replica"),
         ));
-        let mut result = Ok(());
-        tokio::select! {
+        let result = tokio::select! {
             signal = stop_signal() => {
                 say(&format!("stopping ({signal}): other nodes get what this one serves; the same again stops at once"));
                 tokio::select! {
                     retired = cluster.retire(false) => retired?,
                     signal = stop_signal() => say(&format!("stopped by {signal}")),
                 }
+                Ok(())
             }
-            ended = cluster.ended() => match ended {
-                Ok(()) => {
+            ended = cluster.ended() => {
+                if ended.is_ok() {
                     // Whoever asked for it gets the answer first.
                     tokio::time::sleep(FAREWELL).await;
                     say("this node has left the cluster");
-                }
-                Err(error) => {
+                } else {
                     say("this node can't go on: other nodes get what it serves");
                     // What it can't give away any more, others take over when they take it for lost.
                     let _ = tokio::time::timeout(RETIRING, cluster.retire(false)).await;
-                    result = Err(error);
                 }
+                ended
             }
-        }
+        };
         serving.abort();
         cluster.close().await;
         result

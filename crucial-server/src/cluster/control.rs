@@ -31,7 +31,7 @@ const TICK: Duration = Duration::from_millis(200);
 const KEEP: Duration = Duration::from_millis(400);
 /// How often sessions and processes are looked at, and how often replicas are compared.
 const EXPIRY: Duration = Duration::from_secs(1);
-/// How long a node tries to join.
+/// How long a node looks for a cluster to join.
 const JOINING: Duration = Duration::from_secs(10);
 /// How long a node waits for others in silence.
 const LATE: Duration = Duration::from_secs(2);
@@ -69,9 +69,13 @@ pub(super) async fn join(
     loop {
         let mut tried = Vec::new();
         let mut may_begin = is_listed && is_lowest;
+        // A cluster is there, and can't take this node in yet: it elects a leader, or takes an earlier life of this node for
+        // alive until its lease is over.
+        let mut is_there = false;
         for address in options.join.iter().filter(|address| *address != own) {
             let asked = async {
                 let Some(node) = peers.meet(address, None).await? else { return Ok(None) };
+                is_there = true;
                 let change = Change::Join { address: own.to_owned(), incarnation };
                 let failed = |e: &dyn ToString| Error::Unreachable {
                     tried: format!("{address}: {}", e.to_string()),
@@ -101,25 +105,32 @@ pub(super) async fn join(
             return Ok(None);
         }
         let tried = tried.join("; ");
-        if !is_listed && start.elapsed() > JOINING {
+        if !is_listed && !is_there && start.elapsed() > JOINING {
             return Err(Error::Unreachable { tried, after: JOINING });
         }
         let is_late = warned.map_or(start.elapsed() > LATE, |warned: Instant| warned.elapsed() > JOINING);
-        if is_listed && is_late {
-            tracing::warn!(%tried, "this node waits for the others of its list");
+        if (is_listed || is_there) && is_late {
+            tracing::warn!(%tried, "this node waits until it can join");
             warned = Some(Instant::now());
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }
 
-/// Brings the node into its cluster, and starts what keeps it there.
-pub(super) async fn run(cluster: &Arc<Cluster>, entrance: Entrance) -> Result<()> {
+/// Brings the node into its cluster, which has this name, and starts what keeps it there.
+pub(super) async fn run(cluster: &Arc<Cluster>, name: &str, entrance: Entrance) -> Result<()> {
     tokio::spawn(control(Arc::downgrade(cluster)));
     match entrance {
-        Entrance::Begin(begin) => {
+        Entrance::Begin { partitions, replicas } => {
             cluster.begin(&cluster.meta).await?;
-            begin_groups(cluster, &begin).await?;
+            begin_groups(cluster, partitions).await?;
+            let begin = Change::Begin {
+                name: name.to_owned(),
+                partitions,
+                replicas,
+                address: cluster.address.clone(),
+                incarnation: cluster.node.incarnation(),
+            };
             match cluster.insist(begin).await {
                 // It began, but stopped before it could remember that.
                 Err(Error::Refused { .. }) => start_again(cluster).await?,
@@ -147,15 +158,14 @@ pub(super) async fn run(cluster: &Arc<Cluster>, entrance: Entrance) -> Result<()
 ///
 /// Invariant: a group is begun once, by a node that knows for certain that no other can have a part in it: nobody joins
 /// before `Begin`, which nobody else proposes.
-async fn begin_groups(cluster: &Arc<Cluster>, begin: &Change) -> Result<()> {
-    let Change::Begin { partitions, .. } = begin else { return Ok(()) };
+async fn begin_groups(cluster: &Cluster, partitions: usize) -> Result<()> {
     let is_elsewhere = || cluster.meta.leader().is_some_and(|leader| leader != cluster.id);
     let start = Instant::now();
     while cluster.epoch().is_none() && !is_elsewhere() && start.elapsed() < CHANGE {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     if cluster.epoch() == Some(0) {
-        for partition in 0..*partitions {
+        for partition in 0..partitions {
             cluster.begin(&cluster.open(partition).await?.group).await?;
         }
     }
@@ -337,12 +347,7 @@ impl Cluster {
         if let Some(failure) = failure
             && self.store.failure().is_none()
         {
-            self.failed.send_if_modified(|failed| {
-                failed.is_none() && {
-                    *failed = Some(failure);
-                    true
-                }
-            });
+            let _ = self.failed.send_replace(Err(failure));
         }
     }
 
@@ -831,6 +836,25 @@ mod tests {
         Cluster::start(listen("127.0.0.1:0").await.0, options(join)).await.unwrap().0
     }
 
+    /// A cluster of three, whose groups are on all of them.
+    async fn start_three(durable: bool) -> [Arc<Cluster>; 3] {
+        let start = async |join: &[&str]| {
+            let listener = listen("127.0.0.1:0").await.0;
+            Cluster::start_with(listener, options(join), Store::memory(), durable).await.unwrap().0
+        };
+        let first = start(&[]).await;
+        let second = start(&[&first.address]).await;
+        let third = start(&[&first.address]).await;
+        settle(&second, [1, 2, 3]).await;
+        [first, second, third]
+    }
+
+    async fn close(nodes: &[&Cluster]) {
+        for cluster in nodes {
+            cluster.close().await;
+        }
+    }
+
     /// A node with a disk, one of those with these addresses.
     fn start_listed(
         listener: Listener,
@@ -864,10 +888,7 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn an_old_placement_brings_nobody_back() {
-        let first = start(&[]).await;
-        let second = start(&[&first.address]).await;
-        let third = start(&[&first.address]).await;
-        settle(&second, [1, 2, 3]).await;
+        let [first, second, third] = start_three(false).await;
         let old = second.placement.get();
         third.retire(true).await.unwrap();
         third.close().await;
@@ -882,9 +903,7 @@ mod tests {
         // It looks several times.
         tokio::time::sleep(5 * TICK).await;
         settle(&second, [1, 2, 4]).await;
-        for cluster in [fourth, second, first] {
-            cluster.close().await;
-        }
+        close(&[&fourth, &second, &first]).await;
     }
 
     #[tokio::test]
@@ -950,16 +969,31 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn who_joins_waits_until_the_cluster_can_take_it_in() {
+        let ((one, first), (two, second)) = (listen("127.0.0.1:0").await, listen("127.0.0.1:0").await);
+        let (all, disks) = ([first, second], [(); 2].map(|()| Store::memory()));
+        let starting =
+            [(one, &disks[0]), (two, &disks[1])].map(|(listener, disk)| start_listed(listener, &all, disk));
+        let [first, second] = starting;
+        let ((first, _), (second, serving)) = (first.await.unwrap(), second.await.unwrap());
+        // Without a majority, no change of the membership is possible.
+        second.close().await;
+        serving.abort();
+        let (listener, _) = listen("127.0.0.1:0").await;
+        let third =
+            tokio::spawn(Cluster::start_with(listener, options(&[&first.address]), Store::memory(), true));
+        tokio::time::sleep(JOINING + LATE).await;
+        assert!(!third.is_finished(), "{:?}", third.await.unwrap().err());
+        let (second, _) = start_listed(listen(&all[1]).await.0, &all, &disks[1]).await.unwrap();
+        let (third, _) = third.await.unwrap().unwrap();
+        assert_eq!(third.id, 3);
+        close(&[&third, &second, &first]).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn all_may_stop_at_once() {
         for durable in [true, false] {
-            let mut nodes: Vec<Arc<Cluster>> = Vec::new();
-            for n in 0..3 {
-                let begun: &[&str] = if n == 0 { &[] } else { &[&nodes[0].address] };
-                let listener = listen("127.0.0.1:0").await.0;
-                let start = Cluster::start_with(listener, options(begun), Store::memory(), durable);
-                nodes.push(start.await.unwrap().0);
-            }
-            settle(&nodes[1], [1, 2, 3]).await;
+            let nodes = start_three(durable).await;
             let ends = nodes.iter().map(|cluster| async {
                 let retired = cluster.retire(false).await;
                 cluster.close().await;
@@ -992,17 +1026,12 @@ mod tests {
         // Nothing else has a turn before this.
         assert_eq!(second.left_over(true).await.as_deref(), Some("it votes on the membership"));
         assert_eq!(second.left_over(false).await, None);
-        for cluster in [second, first] {
-            cluster.close().await;
-        }
+        close(&[&second, &first]).await;
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_member_forgets_nothing() {
-        let first = start(&[]).await;
-        let second = start(&[&first.address]).await;
-        let third = start(&[&first.address]).await;
-        settle(&second, [1, 2, 3]).await;
+        let [first, second, third] = start_three(false).await;
         let (number, partition) = second.open_partitions().remove(0);
         let id = partition.group.id();
         let before = second.last_log_id(id).await.unwrap();
@@ -1013,17 +1042,12 @@ mod tests {
         assert!(second.last_log_id(id).await.unwrap() >= before);
         assert!(second.forgotten.lock().unwrap().is_empty());
         settle(&second, [1, 2, 3]).await;
-        for cluster in [third, second, first] {
-            cluster.close().await;
-        }
+        close(&[&third, &second, &first]).await;
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn others_take_over_from_a_node_that_cannot_go_on() {
-        let first = start(&[]).await;
-        let second = start(&[&first.address]).await;
-        let third = start(&[&first.address]).await;
-        settle(&second, [1, 2, 3]).await;
+        let [first, second, third] = start_three(false).await;
         let (_, partition) =
             second.open_partitions().into_iter().find(|(_, partition)| partition.group.leads()).unwrap();
         let panics = partition.group.raft.external_request(|_| panic!("a defect, as a test"));
@@ -1036,8 +1060,6 @@ mod tests {
         second.close().await;
         let fourth = start(&[&first.address]).await;
         settle(&fourth, [1, 3, 4]).await;
-        for cluster in [fourth, third, first] {
-            cluster.close().await;
-        }
+        close(&[&fourth, &third, &first]).await;
     }
 }

@@ -122,8 +122,8 @@ pub struct Cluster {
     stopping: AtomicBool,
     /// Whether this node does not belong to the cluster any more.
     left: watch::Sender<bool>,
-    /// Why this node can't go on, if so.
-    failed: watch::Sender<Option<Error>>,
+    /// Whether this node can go on.
+    failed: watch::Sender<Result<()>>,
 }
 
 impl fmt::Debug for Cluster {
@@ -145,8 +145,8 @@ struct Remembered {
 /// How a node comes into its cluster.
 #[derive(Debug)]
 enum Entrance {
-    /// It begins the cluster by this change.
-    Begin(Change),
+    /// It begins the cluster, with so many partitions and replicas.
+    Begin { partitions: usize, replicas: usize },
     /// The cluster has just taken it in.
     Join,
     /// It has been there.
@@ -265,13 +265,7 @@ impl Cluster {
             }
         };
         let entrance = match remembered.begins {
-            true => Entrance::Begin(Change::Begin {
-                name: options.name.clone(),
-                partitions: options.partitions,
-                replicas: options.replicas,
-                address: address.clone(),
-                incarnation: node.incarnation(),
-            }),
+            true => Entrance::Begin { partitions: options.partitions, replicas: options.replicas },
             false if is_new => Entrance::Join,
             false => Entrance::Return,
         };
@@ -297,12 +291,15 @@ impl Cluster {
             heard: Mutex::default(),
             stopping: AtomicBool::new(false),
             left: watch::Sender::new(false),
-            failed: watch::Sender::new(None),
+            failed: watch::Sender::new(Ok(())),
             store,
             node,
         });
         cluster.node.join(cluster.clone());
-        let entered = control::run(&cluster, entrance).await.and_then(|()| {
+        let entered = control::run(&cluster, &remembered.cluster, entrance).await.and_then(|()| {
+            if !remembered.begins {
+                return Ok(());
+            }
             let remembered = Remembered { begins: false, ..remembered };
             cluster.store.put("node", &Some(remembered)).map_err(stored)
         });
@@ -350,7 +347,7 @@ impl Cluster {
         // The senders live as long as this.
         tokio::select! {
             _ = left.wait_for(|left| *left) => Ok(()),
-            failed = failed.wait_for(Option::is_some) => failed.ok().and_then(|error| error.clone()).map_or(Ok(()), Err),
+            failed = failed.wait_for(Result::is_err) => failed.map_or(Ok(()), |failed| failed.clone()),
         }
     }
 
