@@ -171,7 +171,7 @@ impl<'a> Cluster<'a> {
         let log = File::options().create(true).append(true).open(&node.log)?;
         node.said = log.metadata()?.len();
         let child = command
-            .env("CRUCIAL_LOG", "warn")
+            .env("CRUCIAL_LOG", std::env::var("CRUCIAL_LOG").unwrap_or_else(|_| "warn".to_owned()))
             .env("RUST_BACKTRACE", "0")
             .envs(self.settings.variables.iter().cloned())
             .stdin(Stdio::null())
@@ -507,12 +507,20 @@ impl<'a> Cluster<'a> {
         complaints
     }
 
-    /// Keeps what the nodes said, in this folder.
+    /// Keeps what the nodes said, and how those that are up see the cluster, in this folder.
     ///
     /// # Errors
     /// If it can't be written.
     pub fn keep_logs(&self, folder: &Path) -> io::Result<()> {
         fs::create_dir_all(folder)?;
+        for (index, _) in self.nodes.iter().enumerate().filter(|(_, node)| node.process.is_some()) {
+            let address = Host::Node(index + 1).address();
+            let status = match crucial::run::block_on(admin::status(&address, &Config::default())) {
+                Ok(status) => format!("{status:#?}\n"),
+                Err(error) => format!("{error}\n"),
+            };
+            fs::write(folder.join(format!("node{}.status", index + 1)), status)?;
+        }
         self.nodes.iter().enumerate().try_for_each(|(index, node)| {
             fs::copy(&node.log, folder.join(format!("node{}.log", index + 1))).map(drop)
         })

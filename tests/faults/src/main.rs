@@ -108,6 +108,9 @@ fn fail(error: &io::Error) -> ExitCode {
     ExitCode::from(2)
 }
 
+/// What the lines begin with that say in short which schedules failed. They come last, where they are seen.
+const FAILED: &str = "failed:";
+
 /// Prints a line; a closed terminal is no reason to fail.
 fn say(line: &str) {
     let _ = writeln!(io::stdout(), "{line}");
@@ -188,20 +191,23 @@ fn run_jobs(jobs: u64, seed: u64, schedules: u64) -> io::Result<bool> {
         let mut job = job.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
         let output = BufReader::new(job.stdout.take().expect("it is piped"));
         let reader = std::thread::spawn(move || {
+            let mut last = Vec::new();
             for line in output.lines().map_while(Result::ok) {
-                say(&line);
+                if line.starts_with(FAILED) { last.push(line) } else { say(&line) }
             }
+            last
         });
         running.push((job, reader));
     }
-    let mut failed = 0;
+    let (mut failed, mut last) = (0, Vec::new());
     for (mut job, reader) in running {
         failed += u64::from(!job.wait()?.success());
         // It ends with the output of its job.
-        let _ = reader.join();
+        last.extend(reader.join().unwrap_or_default());
     }
     let took = start.elapsed();
     say(&format!("{schedules} schedules by {jobs} jobs in {took:.0?}; {failed} jobs have violations"));
+    last.iter().for_each(|line| say(line));
     Ok(failed == 0)
 }
 
@@ -225,8 +231,9 @@ fn run_all(
         let report = match schedule::run(settings, network, seed, logs) {
             Ok(report) => report,
             Err(error) => {
-                say(&format!("seed {seed}  VIOLATED  it did not start: {error}"));
-                failed.push(seed);
+                let error = format!("it did not start: {error}");
+                say(&format!("seed {seed}  VIOLATED  {error}"));
+                failed.push((seed, vec![error]));
                 continue;
             }
         };
@@ -241,7 +248,7 @@ fn run_all(
         if report.is_well() {
             continue;
         }
-        failed.push(seed);
+        failed.push((seed, findings.violations.clone()));
         findings.violations.iter().for_each(|violation| say(&format!("  - {violation}")));
         for (error, count) in &findings.errors {
             say(&format!("  {count} × {error}"));
@@ -260,8 +267,17 @@ fn run_all(
         each(took.load),
         each(took.end),
         failed.len(),
-        if failed.is_empty() { String::new() } else { format!(", with the seeds {failed:?}") }
+        if failed.is_empty() { "" } else { ":" }
     ));
+    for (seed, violations) in &failed {
+        let first = violations.first().and_then(|violation| violation.lines().next()).unwrap_or_default();
+        let more = if violations.len() > 1 {
+            format!(" (and {} more)", violations.len() - 1)
+        } else {
+            String::new()
+        };
+        say(&format!("{FAILED} seed {seed}: {first}{more}"));
+    }
     Ok(failed.is_empty())
 }
 
