@@ -462,10 +462,12 @@ impl Invoker {
     }
 
     /// Stops what runs, as far as that is possible.
+    ///
+    /// Invariant: a process is reported lost only by who was told that it has died. One that answers just before it
+    /// would have been stopped lives on, and has the next cloud thread.
     async fn stop(&self, work: impl Future<Output = Result<Vec<u8>>> + Unpin) {
         if !self.service.is_remote() {
             self.service.stop(&self.token(), work).await;
-            self.report_lost().await;
         }
         self.left.store(true, Ordering::Relaxed);
         self.tidy_up().await;
