@@ -34,6 +34,13 @@ fn main() -> ExitCode {
                 .help("Simulates these seeds"),
         )
         .arg(
+            Arg::new("minutes")
+                .long("minutes")
+                .value_name("N")
+                .value_parser(value_parser!(u64))
+                .help("Begins none of the seeds after so many minutes"),
+        )
+        .arg(
             Arg::new("jobs")
                 .long("jobs")
                 .value_name("N")
@@ -51,8 +58,9 @@ fn main() -> ExitCode {
         return one(*seed, matches.get_one::<String>("log").map_or("", String::as_str));
     }
     let seeds = matches.get_one::<Range<u64>>("seeds").cloned().unwrap_or(0..100);
+    let most = matches.get_one::<u64>("minutes").map(|minutes| Duration::from_secs(minutes * 60));
     let jobs = matches.get_one::<usize>("jobs").copied();
-    many(seeds, jobs.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from)))
+    many(seeds, most, jobs.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from)))
 }
 
 fn seeds(text: &str) -> Result<Range<u64>, String> {
@@ -107,19 +115,22 @@ fn one(seed: u64, log: &str) -> ExitCode {
     if verdict == "ok" { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Simulates many seeds, each in a process of its own.
-fn many(seeds: Range<u64>, jobs: usize) -> ExitCode {
+/// Simulates many seeds, each in a process of its own; begins none after `most`.
+fn many(seeds: Range<u64>, most: Option<Duration>, jobs: usize) -> ExitCode {
     let start = determinism::wall_clock();
+    let is_late = || most.is_some_and(|most| determinism::wall_clock() - start >= most);
     let (next, failed, calls) = (AtomicU64::new(seeds.start), Mutex::new(Vec::new()), AtomicU64::new(0));
+    let begun = AtomicU64::new(0);
     let broken = AtomicBool::new(false);
     thread::scope(|scope| {
         for _ in 0..jobs {
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, SeqCst);
-                    if seed >= seeds.end {
+                    if seed >= seeds.end || is_late() {
                         return;
                     }
+                    begun.fetch_add(1, SeqCst);
                     match child(seed) {
                         Ok(output) => {
                             let text = String::from_utf8_lossy(&output.stdout);
@@ -145,7 +156,8 @@ fn many(seeds: Range<u64>, jobs: usize) -> ExitCode {
     let mut failed = failed.into_inner().unwrap();
     failed.sort_unstable();
     println!(
-        "{} seeds, {} calls, in {:.0} s; {} failed: {failed:?}",
+        "{} of {} seeds, {} calls, in {:.0} s; {} failed: {failed:?}",
+        begun.into_inner(),
         seeds.end - seeds.start,
         calls.into_inner(),
         took.as_secs_f64(),
