@@ -296,7 +296,7 @@ async fn change_members(
     voters: BTreeMap<NodeId, Peer>,
     learners: BTreeMap<NodeId, Peer>,
 ) {
-    let Members { voters: have_voters, all: have, .. } = group.members();
+    let Members { voters: have_voters, all: have, changing } = group.members();
     // A leader that was taken out of its group gives the leadership away soon. It must not add itself: by its own log it
     // is no member, and who is none can't lead the others through a change of members.
     if !have.contains(group.raft.node_id()) || group.term() != term {
@@ -310,7 +310,9 @@ async fn change_members(
         }
     }
     let wanted: BTreeSet<NodeId> = voters.keys().copied().collect();
-    if have_voters != wanted && group.term() == term {
+    // Invariant: a change that has begun is ended, also if its leader was lost in between, or had no lease for a moment. Until
+    // then it takes a majority of those before as well, and who leaves waits for it.
+    if (have_voters != wanted || changing) && group.term() == term {
         tracing::debug!(group = group.id(), ?have_voters, ?wanted, "the voters of a group change");
         if let Err(error) = group.raft.change_membership(wanted, true).await {
             return tracing::debug!(group = group.id(), %error, "the voters of a group can't be changed");
@@ -760,7 +762,8 @@ impl Cluster {
                 if cluster.belongs_to(&partition.group).await != Some(false) {
                     return tokio::time::sleep(EXPIRY).await;
                 }
-                cluster.put_away(number, &partition.group).await;
+                // A task of its own, as it isn't given up halfway if it takes long.
+                let _ = tokio::spawn(async move { cluster.put_away(number, &partition.group).await }).await;
             });
         }
     }
@@ -1027,6 +1030,27 @@ mod tests {
         assert_eq!(second.left_over(true).await.as_deref(), Some("it votes on the membership"));
         assert_eq!(second.left_over(false).await, None);
         close(&[&second, &first]).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_change_that_has_begun_is_ended() {
+        let [first, second, third] = start_three(false).await;
+        let (_, partition) =
+            second.open_partitions().into_iter().find(|(_, partition)| partition.group.leads()).unwrap();
+        let group = &partition.group;
+        let last = || group.raft.metrics().borrow_watched().last_log_index;
+        let before = last();
+        {
+            // Whoever asks for it is gone after the first of its two steps.
+            let others = BTreeSet::from([first.id, second.id]);
+            let mut change = std::pin::pin!(group.raft.change_membership(others, true));
+            assert!(futures::poll!(change.as_mut()).is_pending());
+            while last() == before {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+        settle(&second, [1, 2, 3]).await;
+        close(&[&third, &second, &first]).await;
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
