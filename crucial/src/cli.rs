@@ -478,7 +478,10 @@ fn show_cluster(cluster: &ClusterStatus) {
         "partition", "owner", "leader", "replicas", "objects", "lag"
     ));
     for p in &cluster.partitions {
-        let replicas: Vec<_> = p.replicas.iter().map(u64::to_string).collect();
+        let mut replicas: Vec<_> = p.replicas.iter().map(u64::to_string).collect();
+        if p.changing {
+            replicas.push("changing".to_owned());
+        }
         say(&format!(
             "{:>9}  {:>5}  {:>6}  {:14}  {:>8}  {:>5}",
             p.partition,

@@ -53,7 +53,7 @@ use serde::{Deserialize, Serialize};
 use tokio::{sync::watch, task::JoinHandle};
 
 use self::{
-    group::{Group, LEASE},
+    group::{Group, LEASE, Members},
     log::Store,
     machine::Machine,
     partition::{Partition, State},
@@ -625,11 +625,13 @@ impl Others for Cluster {
                     });
                 }
             });
+            let Members { voters, changing, .. } = partition.group.members();
             PartitionStatus {
                 partition: number,
                 owner: placement.owners.get(number).copied().unwrap_or(0),
                 leader: partition.group.leader(),
-                replicas: partition.group.members().voters.into_iter().collect(),
+                replicas: voters.into_iter().collect(),
+                changing,
                 objects: partition.replica().len() as u64,
                 lag: partition.group.lag(),
             }

@@ -158,6 +158,8 @@ pub struct PartitionStatus {
     pub leader: Option<u64>,
     /// The nodes with its replicas.
     pub replicas: Vec<u64>,
+    /// Whether a change of these has begun and not ended: until then, it also takes a majority of those before.
+    pub changing: bool,
     /// How many persistent objects it has.
     pub objects: u64,
     /// How many entries of its log are not applied on this node yet.

@@ -262,7 +262,7 @@ impl<'a> Cluster<'a> {
             }
             let lacks = |held: &[u64]| held.len() != replicas || !held.iter().all(|node| up.contains(node));
             if let Some(partition) =
-                status.partitions.iter().find(|p| lacks(&p.replicas) || p.leader.is_none())
+                status.partitions.iter().find(|p| lacks(&p.replicas) || p.leader.is_none() || p.changing)
             {
                 return Some(format!("at {address}, {partition:?}"));
             }

@@ -32,6 +32,9 @@ pub(crate) fn settled(text: &str, nodes: usize, replicas: usize) -> Result<(), S
             break;
         };
         parts += 1;
+        if held.contains(&"changing") {
+            return Err(format!("the replicas of partition {number} are changing"));
+        }
         if owner != leader || held.len() != replicas || *lag != "0" {
             return Err(format!(
                 "partition {number} is owned by node {owner} and led by {leader}, has {} of {replicas} replicas, and lags \
@@ -80,6 +83,7 @@ no objects
             ("2       2  1 2", "2       ?  1 2", 2, "led by ?"),
             ("2       2  1 2", "2       2  1  ", 2, "has 1 of 2 replicas"),
             ("3      0", "3      7", 2, "lags by 7"),
+            ("2       2  1 2  ", "2       2  1 2 changing", 2, "the replicas of partition 1 are changing"),
             ("2                   up      1", "2                   up      0", 2, "1 nodes own nothing yet"),
             (STATUS.split_once("lag\n").unwrap().1, "", 2, "no partitions yet"),
             ("node 1", "no 1", 2, "no table"),
