@@ -332,6 +332,11 @@ impl<'a> Cluster<'a> {
         }
     }
 
+    /// Whether a node's process is stopped where it is.
+    pub fn is_paused(&mut self, number: usize) -> bool {
+        self.node(number).paused
+    }
+
     /// Adds a node to the cluster.
     ///
     /// # Errors

@@ -28,6 +28,8 @@ pub enum Kind {
     Pause,
     /// One node's process hardly gets to run.
     Stutter,
+    /// All nodes stop where they are for a moment, again and again.
+    Freeze,
     /// Some nodes, fewer than half, reach no other node.
     Minority,
     /// The node that leads reaches no other node.
@@ -51,12 +53,13 @@ pub enum Kind {
 }
 
 /// All kinds and their names.
-pub const KINDS: [(Kind, &str); 15] = [
+pub const KINDS: [(Kind, &str); 16] = [
     (Kind::Kill, "kill"),
     (Kind::KillAll, "kill-all"),
     (Kind::Roll, "roll"),
     (Kind::Pause, "pause"),
     (Kind::Stutter, "stutter"),
+    (Kind::Freeze, "freeze"),
     (Kind::Minority, "minority"),
     (Kind::Leader, "leader"),
     (Kind::Mute, "mute"),
@@ -165,7 +168,9 @@ impl Plan {
         let mut random = Random(seed.wrapping_mul(0x2545_f491_4f6c_dd1d));
         let millis =
             |random: &mut Random, from: u64, to: u64| Duration::from_millis(from + random.below(to - from));
-        let mut next = kinds[(seed % kinds.len() as u64) as usize];
+        // In another order each time, as the shape of the cluster goes by the seed, too.
+        let count = kinds.len() as u64;
+        let mut next = kinds[((seed + seed / count) % count) as usize];
         let mut faults: Vec<Fault> = Vec::new();
         let mut at = millis(&mut random, 100, 600);
         let end = lasts.saturating_sub(Duration::from_millis(500));
@@ -178,7 +183,7 @@ impl Plan {
             at += if random.below(4) == 0 { length / 2 } else { length };
             at += millis(&mut random, 50, 600);
             faults.push(fault);
-            next = kinds[random.below(kinds.len() as u64) as usize];
+            next = kinds[random.below(count) as usize];
         }
         Plan { faults, lasts }
     }
@@ -188,7 +193,7 @@ fn victims(kind: Kind, nodes: usize, random: &mut Random) -> Vec<usize> {
     let any = 1 + random.below(nodes as u64) as usize;
     match kind {
         Kind::KillAll | Kind::Roll => (1..=nodes).collect(),
-        Kind::Leader | Kind::Clients => Vec::new(),
+        Kind::Leader | Kind::Clients | Kind::Freeze => Vec::new(),
         Kind::Join => vec![nodes + 1],
         Kind::Minority => {
             let count = 1 + random.below((nodes as u64 - 1) / 2) as usize;
@@ -221,6 +226,7 @@ pub fn unleash(
         victims: HashMap::new(),
         notes: Vec::new(),
         stutter: Vec::new(),
+        freezes: false,
     };
     let mut complaints = Vec::new();
     for (at, ends, index) in events {
@@ -243,10 +249,11 @@ struct Nemesis<'a, 'b> {
     victims: HashMap<usize, Vec<usize>>,
     notes: Vec<String>,
     stutter: Vec<usize>,
+    freezes: bool,
 }
 
 impl Nemesis<'_, '_> {
-    /// Waits, and lets the nodes that stutter run for a moment now and then.
+    /// Waits, and lets the nodes that stutter or freeze run for a moment now and then.
     fn wait(&mut self, until: Instant) {
         loop {
             let left = until.saturating_duration_since(Instant::now());
@@ -254,6 +261,10 @@ impl Nemesis<'_, '_> {
                 return;
             }
             self.cluster.notice();
+            if self.freezes {
+                self.freeze(left);
+                continue;
+            }
             if self.stutter.is_empty() {
                 thread::sleep(left.min(Duration::from_millis(100)));
                 continue;
@@ -262,6 +273,17 @@ impl Nemesis<'_, '_> {
                 self.stutter.iter().for_each(|number| self.cluster.pause(*number, pause));
                 thread::sleep(Duration::from_millis(if pause { 60 } else { 20 }));
             }
+        }
+    }
+
+    /// Stops all nodes for longer or shorter than a leader's lease, and lets them run. What changes while the lease is over
+    /// may be left half done.
+    fn freeze(&mut self, most: Duration) {
+        let members = self.cluster.members().to_vec();
+        let frozen: Vec<_> = members.into_iter().filter(|number| !self.cluster.is_paused(*number)).collect();
+        for (pause, longest) in [(true, 1800), (false, 1000)] {
+            frozen.iter().for_each(|number| self.cluster.pause(*number, pause));
+            thread::sleep(Duration::from_millis(100 + self.random.below(longest)).min(most));
         }
     }
 
@@ -279,7 +301,7 @@ impl Nemesis<'_, '_> {
             |number: &usize| joins || self.cluster.members().contains(number) && self.cluster.is_up(*number);
         let able: Vec<_> = nodes.iter().copied().filter(&mut can).collect();
         nodes = able.into_iter().filter(|number| !self.is_busy(*number)).collect();
-        if nodes.is_empty() && fault.kind != Kind::Clients {
+        if nodes.is_empty() && !matches!(fault.kind, Kind::Clients | Kind::Freeze) {
             self.notes.push(format!("{} skipped", fault.kind));
             return Ok(());
         }
@@ -314,6 +336,7 @@ impl Nemesis<'_, '_> {
             }
             Kind::Pause => self.cluster.pause(first, true),
             Kind::Stutter => self.stutter.push(first),
+            Kind::Freeze => self.freezes = true,
             Kind::Minority => self.cluster.network.part(&hosts, &others)?,
             Kind::Leader => {
                 self.notes.push(format!("leader {first}"));
@@ -352,6 +375,10 @@ impl Nemesis<'_, '_> {
                 self.cluster.pause(first, false);
                 Ok(())
             }
+            Kind::Freeze => {
+                self.freezes = false;
+                Ok(())
+            }
             // Another fault of the network that has begun meanwhile ends with this one.
             Kind::Minority | Kind::Leader | Kind::Mute | Kind::Alone | Kind::Clients => {
                 self.cluster.network.unblock()
@@ -376,6 +403,7 @@ impl Nemesis<'_, '_> {
     fn relent(&mut self) -> io::Result<()> {
         self.victims.clear();
         self.stutter.clear();
+        self.freezes = false;
         self.cluster.heal()
     }
 }

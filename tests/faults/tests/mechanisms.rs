@@ -149,6 +149,20 @@ fn nodes_are_slow_for_a_while() {
             assert!(longest > Duration::from_millis(25), "{longest:?}");
         });
         is_quick();
+        during(&mut cluster, Kind::Freeze, &[], || {
+            let begin = Instant::now();
+            let (mut answered, mut silent) = ([false; 2], [false; 2]);
+            while begin.elapsed() < Duration::from_secs(3) {
+                for node in [1, 2] {
+                    let start = Instant::now();
+                    answered[node - 1] |= ask(node, "hello").is_some();
+                    silent[node - 1] |= start.elapsed() > Duration::from_millis(75);
+                    thread::sleep(Duration::from_millis(7));
+                }
+            }
+            assert_eq!((answered, silent), ([true; 2], [true; 2]));
+        });
+        is_quick();
         assert_eq!(cluster.complaints(), Vec::<String>::new());
     });
 }

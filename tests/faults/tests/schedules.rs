@@ -70,13 +70,14 @@ fn hold(args: &str, schedules: &str) {
 
 #[test]
 fn a_doubled_update_is_found() {
-    let parts = [": not linearizable", "is there 2 times", "up to the answer", "seeds [7]"];
+    let parts = [": not linearizable", "is there 2 times", "up to the answer", "failed: seed 7:"];
     finds("--nodes 1 --schedules 1 --seed 7 --seconds 2 --faults pause", "double", &parts);
 }
 
 #[test]
 fn a_lost_update_is_found() {
-    let parts = [": not linearizable", "was acknowledged and is not there", "up to the answer", "seeds [7]"];
+    let parts =
+        [": not linearizable", "was acknowledged and is not there", "up to the answer", "failed: seed 7:"];
     finds("--nodes 1 --schedules 1 --seed 7 --seconds 2 --faults pause", "drop", &parts);
 }
 
@@ -87,7 +88,7 @@ fn a_stale_read_is_found() {
 
 #[test]
 fn lost_state_is_found() {
-    let parts = ["a client got: the state of", "is lost: the server was started again", "seeds [1]"];
+    let parts = ["a client got: the state of", "is lost: the server was started again", "failed: seed 1:"];
     finds("--nodes 1 --memory --schedules 1 --seed 1 --seconds 2 --faults kill", "", &parts);
 }
 
@@ -96,7 +97,10 @@ fn a_server_that_does_not_start_is_no_success() {
     let output =
         command("--nodes 1 --schedules 1 --seconds 2 --faults pause --program /bin/false").output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
-    tests::assert_says(&text(&output), &["did not start: node 1 ended with exit status: 1", "seeds [1]"]);
+    tests::assert_says(
+        &text(&output),
+        &["did not start: node 1 ended with exit status: 1", "failed: seed 1:"],
+    );
 }
 
 /// Whatever ends the suite ends what it started.
