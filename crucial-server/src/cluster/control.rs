@@ -802,10 +802,14 @@ fn is_close(group: &Group, node: NodeId) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use crucial_runtime::config::Config;
+    use crucial_runtime::{config::Config, holder::Lost};
+    use openraft::raft::VoteRequest;
     use tokio::task::JoinHandle;
 
-    use super::{super::log::Store, *};
+    use super::{
+        super::{log::Store, raft::Vote},
+        *,
+    };
     use crate::{listener::Listener, node::Node};
 
     async fn listen(address: &str) -> (Listener, String) {
@@ -1066,6 +1070,37 @@ mod tests {
         assert!(second.last_log_id(id).await.unwrap() >= before);
         assert!(second.forgotten.lock().unwrap().is_empty());
         settle(&second, [1, 2, 3]).await;
+        close(&[&third, &second, &first]).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_node_votes_in_no_group_that_it_has_forgotten() {
+        let [first, second, third] = start_three(false).await;
+        let (_, partition) =
+            second.open_partitions().into_iter().find(|(_, partition)| partition.group.leads()).unwrap();
+        let id = partition.group.id();
+        // As one that asks whether there would be a vote, which has no consequence.
+        let may_vote = async || {
+            let request = VoteRequest::new(Vote::new(100, first.id), None);
+            let ask = |node: NodeClient, cx| async move { node.vote(cx, id, request, true).await };
+            let answer = first.peers.ask(third.id, None, Lane::Urgent, CHANGE, ask).await.unwrap();
+            answer.map_or_else(|refusal| refusal, |_| "as the log is".to_owned())
+        };
+        while may_vote().await == "this node has just started" {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(may_vote().await, "as the log is");
+
+        // As if it had been taken out when it had one entry more, and added again.
+        let mut had = third.last_log_id(id).await.unwrap().unwrap();
+        had.index += 1;
+        third.forgotten.lock().unwrap().insert(id, had);
+        assert_eq!(may_vote().await, "this node has forgotten the group");
+        partition.lose(&Lost::new(Vec::new()).to_args());
+        while third.last_log_id(id).await.unwrap() < Some(had) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(may_vote().await, "as the log is");
         close(&[&third, &second, &first]).await;
     }
 
