@@ -1,6 +1,9 @@
 //! The program of the README, with a counter of its own.
+#![deny(warnings)]
+
 use crucial::{cloud_fn, shared};
 
+/// Counts.
 #[shared]
 pub struct Counter {
     n: u64,
@@ -8,9 +11,11 @@ pub struct Counter {
 
 #[shared]
 impl Counter {
+    /// Begins at `n`.
     pub fn new(n: u64) -> Self {
         Counter { n }
     }
+    /// Adds; returns the sum.
     pub fn add(&mut self, n: u64) -> u64 {
         self.n += n;
         self.n

@@ -197,7 +197,9 @@ pub mod elsewhere {
             }
             /// Its value.
             pub fn value(&self) -> u64 {
-                self.value + self.below.as_ref().map_or(0, |below| below.value) + u64::from(self.beside.is_some())
+                self.value
+                    + self.below.as_ref().map_or(0, |below| below.value)
+                    + u64::from(self.beside.is_some())
             }
             /// Grows.
             pub fn grow(&mut self) -> Result<(), crucial::Error> {
