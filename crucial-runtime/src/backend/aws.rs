@@ -391,7 +391,10 @@ mod tests {
     #[test]
     fn a_report_tells_who_ran_out_of_memory() {
         let log = |used: u32| {
-            format!("x\nREPORT RequestId: 1\tMemory Size: 128 MB\tMax Memory Used: {used} MB\t\n")
+            format!(
+                "x\nREPORT RequestId: 1\tDuration: 2.01 ms\tBilled Duration: 3 ms\tMemory Size: 128 MB\tMax Memory Used: \
+                 {used} MB\t\n"
+            )
         };
         assert!(is_out_of_memory(&log(128)) && is_out_of_memory(&log(129)));
         assert!(!is_out_of_memory(&log(100)) && !is_out_of_memory("nothing"));
