@@ -3,6 +3,7 @@
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,
+    sync::{Arc, Weak},
     time::Duration,
 };
 
@@ -32,6 +33,8 @@ pub struct Machine {
     pub config: Config,
     /// Whether it has been in the cluster.
     pub joined: Cell<bool>,
+    /// The node, while it runs.
+    pub node: RefCell<Weak<Node>>,
     /// Its disk.
     pub store: RefCell<Store>,
     /// Asks it to stop in good order, or to leave.
@@ -54,6 +57,7 @@ impl Machine {
 pub async fn run(machine: Rc<Machine>) -> turmoil::Result {
     let (cluster, serving) = loop {
         let node = Node::new(&machine.config);
+        machine.node.replace(Arc::downgrade(&node));
         let mut config = machine.config.clone();
         config.spin = Duration::ZERO;
         let listener = Listener::bind(node, &machine.address, &config).await?;

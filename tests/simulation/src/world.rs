@@ -117,6 +117,7 @@ impl World<'_> {
                 partitions: plan.partitions,
                 config: config.clone(),
                 joined: Cell::new(false),
+                node: RefCell::default(),
                 store: RefCell::new(Store::memory()),
                 end: Notify::new(),
                 leaves: Cell::new(false),
@@ -170,7 +171,28 @@ impl World<'_> {
         let (shared, seed) = (self.shared.clone(), self.seed);
         self.sim.host(OBSERVER, move || client::look(shared.clone(), seed));
         self.step()?;
-        self.wait("of one who looks once more")
+        self.wait("of one who looks once more")?;
+        self.settle()
+    }
+
+    /// Waits until each group has a leader, and its members don't change any more.
+    fn settle(&mut self) -> Result<(), String> {
+        let start = self.sim.elapsed();
+        while let Some(restless) = self.restless() {
+            self.step()?;
+            if self.sim.elapsed() > start + RECOVERY {
+                return Err(format!("{RECOVERY:?} after the last call, {restless}"));
+            }
+        }
+        Ok(())
+    }
+
+    fn restless(&self) -> Option<String> {
+        self.machines.iter().find_map(|machine| {
+            let status = machine.node.borrow().upgrade()?.status().cluster?;
+            let partition = status.partitions.iter().find(|p| p.leader.is_none() || p.changing)?;
+            Some(format!("at node {}: {partition:?}", status.node))
+        })
     }
 
     /// Waits until the clients have their answers.
