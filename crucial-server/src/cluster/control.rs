@@ -65,17 +65,17 @@ pub(super) async fn join(
     let is_listed = options.join.iter().any(|address| address == own);
     let is_lowest = options.join.iter().all(|address| &**address >= own);
     let start = Instant::now();
+    // When a cluster was there last. It may be unable to take this node in yet: it elects a leader, or takes an earlier life of
+    // this node for alive until its lease is over.
+    let mut found = start;
     let mut warned = None;
     loop {
         let mut tried = Vec::new();
         let mut may_begin = is_listed && is_lowest;
-        // A cluster is there, and can't take this node in yet: it elects a leader, or takes an earlier life of this node for
-        // alive until its lease is over.
-        let mut is_there = false;
         for address in options.join.iter().filter(|address| *address != own) {
             let asked = async {
                 let Some(node) = peers.meet(address, None).await? else { return Ok(None) };
-                is_there = true;
+                found = Instant::now();
                 let change = Change::Join { address: own.to_owned(), incarnation };
                 let failed = |e: &dyn ToString| Error::Unreachable {
                     tried: format!("{address}: {}", e.to_string()),
@@ -105,11 +105,11 @@ pub(super) async fn join(
             return Ok(None);
         }
         let tried = tried.join("; ");
-        if !is_listed && !is_there && start.elapsed() > JOINING {
+        if !is_listed && found.elapsed() > JOINING {
             return Err(Error::Unreachable { tried, after: JOINING });
         }
         let is_late = warned.map_or(start.elapsed() > LATE, |warned: Instant| warned.elapsed() > JOINING);
-        if (is_listed || is_there) && is_late {
+        if (is_listed || found > start) && is_late {
             tracing::warn!(%tried, "this node waits until it can join");
             warned = Some(Instant::now());
         }
