@@ -65,17 +65,18 @@ pub(super) async fn join(
     let is_listed = options.join.iter().any(|address| address == own);
     let is_lowest = options.join.iter().all(|address| &**address >= own);
     let start = Instant::now();
-    // When a cluster was there last. It may be unable to take this node in yet: it elects a leader, or takes an earlier life of
-    // this node for alive until its lease is over.
+    // When a round of questions ended last that had found a cluster. That may be unable to take this node in yet, or to answer
+    // at all: it elects a leader, or takes an earlier life of this node for alive until its lease is over.
     let mut found = start;
     let mut warned = None;
     loop {
         let mut tried = Vec::new();
+        let mut met = false;
         let mut may_begin = is_listed && is_lowest;
         for address in options.join.iter().filter(|address| *address != own) {
             let asked = async {
                 let Some(node) = peers.meet(address, None).await? else { return Ok(None) };
-                found = Instant::now();
+                met = true;
                 let change = Change::Join { address: own.to_owned(), incarnation };
                 let failed = |e: &dyn ToString| Error::Unreachable {
                     tried: format!("{address}: {}", e.to_string()),
@@ -105,6 +106,9 @@ pub(super) async fn join(
             return Ok(None);
         }
         let tried = tried.join("; ");
+        if met {
+            found = Instant::now();
+        }
         if !is_listed && found.elapsed() > JOINING {
             return Err(Error::Unreachable { tried, after: JOINING });
         }
