@@ -91,8 +91,8 @@ pub struct Config {
     /// `http_patience`: in `http`, how long an invocation is sent again that can't be delivered or gets no answer. One that
     /// finds all functions busy waits for as long as that takes. Default: 5 minutes.
     pub http_patience: Duration,
-    /// `log`: what is logged to standard error, as a filter of the `tracing` crate. Default: `warn`, and `info` of a
-    /// server.
+    /// `log`: what is logged to standard error: `off`, `error`, `warn`, `info`, `debug` or `trace`, also for single
+    /// targets, as `warn,crucial_server=debug`. Default: `warn`, and `info` of a server.
     pub log: String,
     /// `spin`: how long a blocked caller and an idle connection of a server look for an answer before they sleep,
     /// where that helps. Default: 50 µs; `0s` turns it off.

@@ -53,15 +53,20 @@ pub(crate) fn fail(error: &Error) -> ExitCode {
 
 /// Starts logging to standard error, unless the program has done so.
 pub(crate) fn log(config: &Config, default: &str) -> Result<()> {
-    use tracing_subscriber::EnvFilter;
+    use tracing_subscriber::{
+        filter::{ParseError, Targets},
+        layer::SubscriberExt,
+        util::SubscriberInitExt,
+    };
     let filter = if config.log.is_empty() { default } else { &config.log };
-    let filter = EnvFilter::try_new(filter).map_err(|error| Error::Config {
+    let filter: Targets = filter.parse().map_err(|error: ParseError| Error::Config {
         key: "log".to_owned(),
         value: filter.to_owned(),
         source_name: "the configuration".to_owned(),
         reason: error.to_string(),
     })?;
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| terminal::Stderr).try_init();
+    let lines = tracing_subscriber::fmt::layer().with_writer(|| terminal::Stderr);
+    let _ = tracing_subscriber::registry().with(lines).with(filter).try_init();
     Ok(())
 }
 
