@@ -9,7 +9,7 @@ use super::{
     compute::Parts,
     network::Network,
     plan::{Action, Desired, Group, Observed, Plan, Resource, Side, Step, Volume, node_file},
-    program::Built,
+    program::Executable,
     roles::For,
     rolling::Cluster,
     servers::Machine,
@@ -70,7 +70,7 @@ pub(super) struct Deploying<'a> {
     pub(super) args: &'a Args,
     pub(super) desired: &'a Desired,
     pub(super) network: &'a Network,
-    pub(super) built: &'a Built,
+    pub(super) server: &'a Executable,
     pub(super) zip: &'a [u8],
     pub(super) files: &'a Files,
     /// What there is by now.
@@ -94,7 +94,7 @@ impl Deploying<'_> {
             (Resource::Bucket, _) => aws.create_bucket().await,
             (Resource::Token, _) => aws.create_token().await,
             (Resource::Binary(digest), Action::Delete(_)) => aws.delete_binary(digest).await,
-            (Resource::Binary(digest), _) => aws.put_binary(digest, &self.built.bytes).await,
+            (Resource::Binary(digest), _) => aws.put_binary(digest, &self.server.bytes).await,
             (Resource::FunctionRole, _) => aws.put_role(For::Function, &desired.function_policy).await,
             (Resource::ServerRole, _) => aws.put_role(For::Server, &desired.server_policy).await,
             (Resource::Profile, _) => aws.put_profile().await,
@@ -227,7 +227,7 @@ impl Deploying<'_> {
     /// The cluster, as it is seen with the token.
     async fn cluster<'c>(&'c self, addresses: &'c [String]) -> Result<Cluster<'c>, Error> {
         self.files.write_token(&token(self.aws).await?)?;
-        Ok(Cluster { program: &self.built.path, token: self.files.token(), addresses })
+        Ok(Cluster { program: &self.server.path, token: self.files.token(), addresses })
     }
 
     /// Has a server run the new program, when the cluster is whole, and waits until it is whole again.

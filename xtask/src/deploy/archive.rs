@@ -15,8 +15,8 @@ use crate::Error;
 pub(super) fn of(program: &[u8]) -> Result<Vec<u8>, Error> {
     let options = SimpleFileOptions::default()
         .compression_method(CompressionMethod::Deflated)
-        // A change is to be there soon: the usual level takes several times as long, for a zip that is somewhat smaller.
-        .compression_level(Some(1))
+        // A change is to be there soon: the usual level takes twice as long, for a zip that is 3 % smaller.
+        .compression_level(Some(4))
         .last_modified_time(DateTime::default())
         .unix_permissions(0o755);
     let packed = || {

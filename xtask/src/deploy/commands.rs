@@ -15,7 +15,7 @@ use super::{
     network::Network,
     plan::{self, Action, Desired, Function, Observed, Plan, Server, Side, Source},
     policy,
-    program::{Built, Program},
+    program::{Executable, Program},
     servers,
 };
 use crate::Error;
@@ -72,16 +72,17 @@ pub(super) async fn deploy(args: &Args) -> Result<(), Error> {
     println!("deployment {name} in {}, account {}", aws.names.region, aws.names.account);
     let built = program.build(args)?;
     let mut progress = Progress::start();
-    let zip = archive::of(&built.bytes)?;
+    let zip = archive::of(&built.function)?;
     println!(
-        "program {}: {:.1} MB, {:.1} MB as a zip",
-        built.path.display(),
-        megabytes(built.bytes.len()),
-        megabytes(zip.len())
+        "{}: functions {:.1} MB, {:.1} MB as a zip; servers {:.1} MB",
+        program.bin,
+        megabytes(built.function.len()),
+        megabytes(zip.len()),
+        megabytes(built.server.bytes.len())
     );
     let network = aws.network(args).await?;
     let observed = apply::observe(&aws, args.private).await?;
-    let desired = desired(args, &aws, &network, &observed, &built, &zip)?;
+    let desired = desired(args, &aws, &network, &observed, &built.server, &zip)?;
     let plan = plan::deploy(&desired, &observed);
     if args.no_wait && plan.is_rolling() {
         show(&plan, &aws)?;
@@ -98,7 +99,7 @@ pub(super) async fn deploy(args: &Args) -> Result<(), Error> {
         args,
         desired: &desired,
         network: &network,
-        built: &built,
+        server: &built.server,
         zip: &zip,
         files: &files,
         observed,
@@ -143,7 +144,7 @@ fn desired(
     aws: &Aws,
     network: &Network,
     observed: &Observed,
-    built: &Built,
+    server: &Executable,
     zip: &[u8],
 ) -> Result<Desired, Error> {
     let mut sources: std::collections::BTreeSet<_> = Side::ALL.map(Source::Group).into();
@@ -166,7 +167,7 @@ fn desired(
         })
     });
     Ok(Desired {
-        binary: archive::hex(&built.bytes),
+        binary: archive::hex(&server.bytes),
         function: Function {
             code: archive::base64(zip),
             memory: args.memory,

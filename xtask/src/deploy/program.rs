@@ -100,17 +100,18 @@ impl Program {
         }
     }
 
-    /// Builds it with all that functions and servers need, and returns it, stripped.
+    /// Builds it once for functions and once for servers, stripped: neither carries what only the other needs, since functions
+    /// are loaded each time that one starts.
     pub(super) fn build(&self, args: &Args) -> Result<Built, Error> {
+        let function = self.build_with("crucial/aws,crucial/tls", args)?.bytes;
+        Ok(Built { function, server: self.build_with("crucial/cluster,crucial/tls", args)? })
+    }
+
+    fn build_with(&self, features: &str, args: &Args) -> Result<Executable, Error> {
         let mut command = cargo();
         command
             .args(["rustc", "--package", &self.package, "--bin", &self.bin, "--profile", &args.profile])
-            .args([
-                "--features",
-                "crucial/aws,crucial/cluster,crucial/tls",
-                "--message-format",
-                "json-render-diagnostics",
-            ]);
+            .args(["--features", features, "--message-format", "json-render-diagnostics"]);
         // What is built for this machine anyway is not built again.
         if host()? != args.target {
             command.args(["--target", &args.target]);
@@ -129,13 +130,20 @@ impl Program {
             .ok_or_else(|| Error::Message(format!("cargo built no program {}", self.bin)))?;
         let bytes = fs::read(&path)?;
         glibc::check(&bytes)?;
-        Ok(Built { path, bytes })
+        Ok(Executable { path, bytes })
     }
 }
 
 /// A program that was built.
 #[derive(Debug)]
 pub(super) struct Built {
+    /// Cargo puts both into the same place, so this one is there no more.
+    pub(super) function: Vec<u8>,
+    pub(super) server: Executable,
+}
+
+#[derive(Debug)]
+pub(super) struct Executable {
     pub(super) path: PathBuf,
     pub(super) bytes: Vec<u8>,
 }
