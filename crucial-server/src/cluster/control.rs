@@ -805,7 +805,7 @@ fn is_close(group: &Group, node: NodeId) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use crucial_runtime::{config::Config, holder::Lost};
     use openraft::raft::VoteRequest;
     use tokio::task::JoinHandle;
@@ -843,7 +843,7 @@ mod tests {
         }
     }
 
-    async fn start(join: &[&str]) -> Arc<Cluster> {
+    pub async fn start(join: &[&str]) -> Arc<Cluster> {
         Cluster::start(listen("127.0.0.1:0").await.0, options(join)).await.unwrap().0
     }
 

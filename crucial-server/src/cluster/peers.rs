@@ -193,6 +193,9 @@ const LONGEST: usize = 256 << 20;
 const PART: usize = 4 << 20;
 /// How long a node may take to accept a connection.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long nothing may come over a connection that has unanswered requests. TCP waits up to two minutes between two attempts to
+/// deliver what got lost, so after a long cut an old connection would keep nodes apart for so much longer.
+const SILENCE: Duration = Duration::from_secs(2);
 
 fn framed(stream: net::Stream) -> Framed<net::Stream, LengthDelimitedCodec> {
     Framed::new(stream, LengthDelimitedCodec::builder().max_frame_length(LONGEST).new_codec())
@@ -220,9 +223,33 @@ pub enum Lane {
     Bulk,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Link {
     client: tokio::sync::Mutex<Option<NodeClient>>,
+    /// When it was made, or an answer came over it last.
+    heard: Mutex<Instant>,
+}
+
+impl Default for Link {
+    fn default() -> Self {
+        Link { client: tokio::sync::Mutex::default(), heard: Mutex::new(Instant::now()) }
+    }
+}
+
+impl Link {
+    fn hear(&self) {
+        *self.heard.lock().unwrap() = Instant::now();
+    }
+
+    /// Gives up a connection that has brought no answer for too long.
+    fn look(&self) {
+        // Whoever has locked it makes a new one.
+        if let Ok(mut client) = self.client.try_lock()
+            && self.heard.lock().unwrap().elapsed() > SILENCE
+        {
+            *client = None;
+        }
+    }
 }
 
 impl Peers {
@@ -325,23 +352,35 @@ impl Peers {
                 let mut client = link.client.lock().await;
                 match &*client {
                     Some(client) => client.clone(),
-                    None => client.insert(self.dial(&address, node).await?).clone(),
+                    None => {
+                        let made = client.insert(self.dial(&address, node).await?).clone();
+                        link.hear();
+                        made
+                    }
                 }
             };
             let mut context = context::current();
             context.deadline = Instant::now() + patience;
             match ask(client, context).await {
-                Ok(answer) => Ok(answer),
+                Ok(answer) => {
+                    link.hear();
+                    Ok(answer)
+                }
                 Err(error) => {
-                    if !matches!(error, RpcError::DeadlineExceeded | RpcError::Server(_)) {
-                        *link.client.lock().await = None;
+                    match error {
+                        RpcError::DeadlineExceeded => link.look(),
+                        RpcError::Server(_) => link.hear(),
+                        _ => *link.client.lock().await = None,
                     }
                     Err(failed(error.to_string()))
                 }
             }
         };
         let answer = tokio::time::timeout(patience, attempt).await;
-        answer.unwrap_or_else(|_| Err(failed("no answer in time".to_owned())))
+        answer.unwrap_or_else(|_| {
+            link.look();
+            Err(failed("no answer in time".to_owned()))
+        })
     }
 }
 
@@ -717,7 +756,58 @@ impl RaftNetworkV2<Types> for Path {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use tokio::net::{TcpListener, TcpStream};
+
     use super::*;
+    use crate::cluster::control::tests::start;
+
+    /// Passes on what comes, until it is told to lose the first connection: then nothing gets through, and nobody is told.
+    async fn lossy(listener: TcpListener, node: String, lose: Arc<AtomicBool>) {
+        for number in 0.. {
+            let (mut here, _) = listener.accept().await.unwrap();
+            let mut there = TcpStream::connect(&node).await.unwrap();
+            let lose = lose.clone();
+            tokio::spawn(async move {
+                let lost = async {
+                    while number > 0 || !lose.load(Ordering::SeqCst) {
+                        tokio::time::sleep(Duration::from_millis(10)).await;
+                    }
+                };
+                let lost = tokio::select! {
+                    _ = tokio::io::copy_bidirectional(&mut here, &mut there) => false,
+                    () = lost => true,
+                };
+                if lost {
+                    std::future::pending::<()>().await;
+                }
+            });
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_connection_that_brings_nothing_is_made_anew() {
+        let node = start(&[]).await;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let lose = Arc::new(AtomicBool::new(false));
+        let passing = tokio::spawn(lossy(listener, node.address.clone(), lose.clone()));
+        let peers = Peers::new(Security::new(&crucial_runtime::config::Config::default()).unwrap());
+        let ask = async || {
+            let ask = |node: NodeClient, cx| async move { node.epoch(cx).await };
+            peers.ask(1, Some(&address), Lane::Log, Duration::from_secs(1), ask).await
+        };
+        assert!(ask().await.is_ok());
+        lose.store(true, Ordering::SeqCst);
+        while ask().await.is_ok() {}
+        let start = Instant::now();
+        while ask().await.is_err() {
+            assert!(start.elapsed() < Duration::from_secs(60), "it asks in vain");
+        }
+        passing.abort();
+        node.close().await;
+    }
 
     #[test]
     fn nodes_that_differ_are_refused_with_a_reason() {
