@@ -278,14 +278,24 @@ impl<'a> Cluster<'a> {
         self.node(number).paused = false;
     }
 
-    /// Starts nodes that are down, and waits until they serve.
+    /// Starts nodes that are down.
     ///
     /// # Errors
     /// If one doesn't start.
     pub fn revive(&mut self, numbers: &[usize]) -> io::Result<()> {
         let down: Vec<_> = numbers.iter().copied().filter(|n| self.nodes[n - 1].process.is_none()).collect();
-        down.iter().try_for_each(|number| self.spawn(*number))?;
-        down.iter().try_for_each(|number| self.ready(*number))
+        down.iter().try_for_each(|number| self.spawn(*number))
+    }
+
+    /// Waits until all members that are up serve.
+    ///
+    /// # Errors
+    /// If that takes too long, or one ends.
+    pub fn await_members(&mut self) -> io::Result<()> {
+        let members = self.members.clone();
+        members
+            .into_iter()
+            .try_for_each(|number| if self.is_up(number) { self.ready(number) } else { Ok(()) })
     }
 
     /// Ends a node as an operator does, and waits until it has ended.
@@ -480,7 +490,8 @@ impl<'a> Cluster<'a> {
             }
             self.empty(*number)?;
         }
-        self.revive(&members)
+        self.revive(&members)?;
+        self.await_members()
     }
 
     /// Looks for nodes that have ended by themselves.

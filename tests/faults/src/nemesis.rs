@@ -305,11 +305,15 @@ impl Nemesis<'_, '_> {
             self.notes.push(format!("{} skipped", fault.kind));
             return Ok(());
         }
-        // Members change only while all others are well: a cluster may refuse that otherwise, and rightly.
+        // Members change only while all is well: a cluster may refuse that otherwise, and rightly; and who asks for it is a client,
+        // which may be cut off.
         let changes = matches!(fault.kind, Kind::Join | Kind::Leave | Kind::Roll);
-        if changes && self.victims.values().any(|nodes| !nodes.is_empty()) {
+        if changes && !self.victims.is_empty() {
             self.notes.push(format!("{} skipped", fault.kind));
             return Ok(());
+        }
+        if changes {
+            self.cluster.await_members()?;
         }
         // What is only in memory survives the loss of one node, and then of another when that one's replicas are elsewhere.
         if fault.kind == Kind::Kill && self.cluster.forgets() {
@@ -331,6 +335,7 @@ impl Nemesis<'_, '_> {
                     self.cluster.stop(number)?;
                     thread::sleep(fault.lasts / 10);
                     self.cluster.revive(&[number])?;
+                    self.cluster.await_members()?;
                     thread::sleep(fault.lasts / 10);
                 }
             }
@@ -364,7 +369,7 @@ impl Nemesis<'_, '_> {
         let Some(nodes) = self.victims.remove(&index) else { return Ok(()) };
         let first = nodes.first().copied().unwrap_or_default();
         match fault.kind {
-            Kind::Kill | Kind::KillAll | Kind::Tear => self.cluster.revive(&nodes),
+            Kind::Kill | Kind::KillAll | Kind::Tear => self.revive(&nodes),
             Kind::Roll => Ok(()),
             Kind::Pause => {
                 self.cluster.pause(first, false);
@@ -386,7 +391,7 @@ impl Nemesis<'_, '_> {
             Kind::Slow => self.cluster.network.quicken(),
             Kind::Full => {
                 self.cluster.empty(first)?;
-                self.cluster.revive(&nodes)
+                self.revive(&nodes)
             }
             Kind::Join => {
                 self.relent()?;
@@ -397,6 +402,13 @@ impl Nemesis<'_, '_> {
                 self.cluster.join(first)
             }
         }
+    }
+
+    /// Starts nodes that are down, and waits until they serve, unless another fault lasts: they may need those that it keeps
+    /// from them.
+    fn revive(&mut self, nodes: &[usize]) -> io::Result<()> {
+        self.cluster.revive(nodes)?;
+        if self.victims.is_empty() { self.cluster.await_members() } else { Ok(()) }
     }
 
     /// Ends all faults. A node can come and go only if most others agree.

@@ -42,7 +42,7 @@ const PARTIES: usize = 3;
 /// How many counters, registers and journals there are: on several partitions, and few calls at a time on each.
 const EACH: usize = 2;
 /// How long a caller pauses at most between two calls.
-const PAUSE: Duration = Duration::from_millis(14);
+const PAUSE: Duration = Duration::from_millis(50);
 /// How often the parties of the barrier meet.
 const MEETING: Duration = Duration::from_millis(100);
 /// How long after the last fault everything must work again. It takes a few seconds; a busy machine takes longer.

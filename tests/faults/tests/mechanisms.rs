@@ -33,12 +33,15 @@ fn in_arena(test: &str, body: fn()) {
 }
 
 fn start(network: &Network, nodes: usize) -> Cluster<'_> {
+    start_with(network, nodes, Vec::new())
+}
+
+fn start_with(network: &Network, nodes: usize, variables: Vec<(String, String)>) -> Cluster<'_> {
     let program = PathBuf::from(STAND_IN);
     let abilities = Abilities::of(&program).unwrap();
     assert!(abilities.cluster && abilities.disk);
     let disks = Disks::new(None, true).unwrap();
-    let mut cluster =
-        Cluster::new(network, disks, Settings { program, nodes, disk: true, variables: Vec::new() });
+    let mut cluster = Cluster::new(network, disks, Settings { program, nodes, disk: true, variables });
     cluster.start().unwrap();
     cluster
 }
@@ -150,17 +153,24 @@ fn nodes_are_slow_for_a_while() {
         });
         is_quick();
         during(&mut cluster, Kind::Freeze, &[], || {
-            let begin = Instant::now();
-            let (mut answered, mut silent) = ([false; 2], [false; 2]);
-            while begin.elapsed() < Duration::from_secs(3) {
-                for node in [1, 2] {
+            let look = |node| {
+                let begin = Instant::now();
+                let (mut answered, mut silent) = (false, false);
+                while begin.elapsed() < Duration::from_secs(4) && !(answered && silent) {
                     let start = Instant::now();
-                    answered[node - 1] |= ask(node, "hello").is_some();
-                    silent[node - 1] |= start.elapsed() > Duration::from_millis(75);
+                    answered |= ask(node, "hello").is_some();
+                    silent |= start.elapsed() > Duration::from_millis(75);
                     thread::sleep(Duration::from_millis(7));
                 }
-            }
-            assert_eq!((answered, silent), ([true; 2], [true; 2]));
+                (answered, silent)
+            };
+            // At the same time: else one of them may be asked only while both run.
+            let other = thread::scope(|scope| {
+                let other = scope.spawn(|| look(2));
+                assert_eq!(look(1), (true, true));
+                other.join().unwrap()
+            });
+            assert_eq!(other, (true, true));
         });
         is_quick();
         assert_eq!(cluster.complaints(), Vec::<String>::new());
@@ -195,6 +205,7 @@ fn logs_are_torn_and_disks_are_full() {
         assert_eq!(how, "half a record");
         assert!(!cluster.is_up(1));
         cluster.revive(&[1]).unwrap();
+        cluster.await_members().unwrap();
         let found = ask(1, "found").unwrap();
         assert!(
             found.starts_with(&format!("{acknowledged} records and ")),
@@ -206,6 +217,7 @@ fn logs_are_torn_and_disks_are_full() {
         // No write comes to an end so: there is something behind the log.
         assert_eq!(cluster.tear(1, &mut random).unwrap(), "garbage behind the log");
         cluster.revive(&[1]).unwrap();
+        cluster.await_members().unwrap();
         let found = ask(1, "found").unwrap();
         let expected = format!("{} records and ", acknowledged + 1);
         assert!(found.starts_with(&expected) && !found.ends_with(" 0 bytes"), "{found}");
@@ -241,6 +253,30 @@ fn nodes_come_and_go() {
         assert_eq!(ask(3, "hello").as_deref(), Some("hello"));
         during(&mut cluster, Kind::Roll, &[1, 2, 3], || {});
         assert_eq!(cluster.complaints().len(), 0);
+    });
+}
+
+/// A node may need those that another fault keeps down, or apart.
+#[test]
+fn a_fault_that_ends_waits_for_no_other() {
+    in_arena("a_fault_that_ends_waits_for_no_other", || {
+        let network = Network::build().unwrap();
+        let mut cluster = start_with(&network, 2, vec![("STAND_IN_WAITS".to_owned(), "1".to_owned())]);
+        for node in [1, 2] {
+            assert_eq!(ask(node, "append").as_deref(), Some("appended"));
+        }
+        let fault = |kind, at, lasts, nodes: &[usize]| Fault {
+            kind,
+            at: Duration::from_millis(at),
+            lasts: Duration::from_millis(lasts),
+            nodes: nodes.to_vec(),
+        };
+        let faults = vec![fault(Kind::Kill, 0, 400, &[2]), fault(Kind::KillAll, 200, 600, &[1, 2])];
+        let plan = Plan { faults, lasts: Duration::from_secs(1) };
+        let (_, complaints) = unleash(&plan, &mut cluster, 1, Instant::now());
+        assert_eq!(complaints, Vec::<String>::new());
+        assert_eq!((ask(1, "hello").as_deref(), ask(2, "hello").as_deref()), (Some("hello"), Some("hello")));
+        assert_eq!(cluster.complaints(), Vec::<String>::new());
     });
 }
 

@@ -62,6 +62,11 @@ fn serve(listen: &str, join: Option<String>, data: Option<PathBuf>) -> io::Resul
         std::process::exit(0);
     });
     let listener = TcpListener::bind(listen)?;
+    // As a node that comes back, and can do nothing without the others.
+    let others = join.as_deref().filter(|_| log.exists() && env::var_os("STAND_IN_WAITS").is_some());
+    while others.is_some_and(|others| others.split(',').all(|other| TcpStream::connect(other).is_err())) {
+        std::thread::sleep(Duration::from_millis(10));
+    }
     print(&format!(
         "serving at {} (process {}); joined {}",
         listener.local_addr()?,
