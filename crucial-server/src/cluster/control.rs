@@ -16,7 +16,7 @@ use crucial_runtime::{
 use openraft::{ChangeMembers, async_runtime::watch::WatchReceiver};
 
 use super::{
-    Change, Cluster, Entrance, MARGIN, NodeId, OWNER_LEASE, Options, Remembered,
+    Change, Cluster, Entrance, MARGIN, META, NodeId, OWNER_LEASE, Options, Remembered,
     group::{self, Group, Members},
     partition::Partition,
     peers::{Bytes, Lane, NodeClient, Peers},
@@ -123,6 +123,7 @@ pub(super) async fn join(
 
 /// Brings the node into its cluster, which has this name, and starts what keeps it there.
 pub(super) async fn run(cluster: &Arc<Cluster>, name: &str, entrance: Entrance) -> Result<()> {
+    open_kept(cluster).await;
     tokio::spawn(control(Arc::downgrade(cluster)));
     match entrance {
         Entrance::Begin { partitions, replicas } => {
@@ -266,7 +267,25 @@ async fn control(cluster: Weak<Cluster>) {
     }
 }
 
-/// Opens the groups in which this node has a part.
+/// Opens the groups of which this node has kept a log.
+///
+/// Invariant: a member of a group takes part in it until it was taken out, wherever the placement wants the replicas by now. If
+/// all nodes stop while a partition moves to others, these have no vote in it yet when they start again, so they ask nobody.
+async fn open_kept(cluster: &Cluster) {
+    for id in cluster.store.groups().into_iter().filter(|id| *id != META) {
+        let opened = match cluster.last_log_id(id).await {
+            // It was taken out, and remembers how it has voted.
+            Ok(None) => continue,
+            Ok(Some(_)) => cluster.open(id as usize - 1).await.map(drop),
+            Err(error) => Err(Error::io("reading a log", &error)),
+        };
+        if let Err(error) = opened {
+            tracing::error!(partition = id - 1, %error, "a partition can't be opened");
+        }
+    }
+}
+
+/// Opens the groups that this node should have a part in.
 async fn open_groups(cluster: &Cluster, placement: &Placement) {
     for partition in 0..placement.owners.len() {
         if placement.replicas(partition).contains(&cluster.id)
@@ -977,6 +996,24 @@ pub(super) mod tests {
             start.await.unwrap().0.close().await;
         }
         lost.0.close().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_member_takes_part_where_the_placement_wants_others() {
+        let (listener, address) = listen("127.0.0.1:0").await;
+        let disk = Store::memory();
+        let all = [address];
+        let (node, serving) = start_listed(listener, &all, &disk).await.unwrap();
+        // A group that no placement asks for, and of which there is another member, so that it gets no leader.
+        let count = node.open_partitions().len();
+        let group = &node.open(count).await.unwrap().group;
+        let members = [1, 99].map(|id| (id, Peer { address: all[0].clone() }));
+        group.raft.initialize(BTreeMap::from(members)).await.unwrap();
+        node.close().await;
+        serving.abort();
+        let (node, _) = start_listed(listen(&all[0]).await.0, &all, &disk).await.unwrap();
+        assert!(node.partition(count).is_some());
+        node.close().await;
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
