@@ -193,8 +193,9 @@ const LONGEST: usize = 256 << 20;
 const PART: usize = 4 << 20;
 /// How long a node may take to accept a connection.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How long nothing may come over a connection that has unanswered requests. TCP waits up to two minutes between two attempts to
-/// deliver what got lost, so after a long cut an old connection would keep nodes apart for so much longer.
+/// When a request gets no answer in time, its connection is given up if the last answer that came over it is older. TCP waits up
+/// to two minutes between two attempts to deliver what got lost, so after a long cut an old connection would keep nodes apart for
+/// so much longer.
 const SILENCE: Duration = Duration::from_secs(2);
 
 fn framed(stream: net::Stream) -> Framed<net::Stream, LengthDelimitedCodec> {
@@ -241,7 +242,7 @@ impl Link {
         *self.heard.lock().unwrap() = Instant::now();
     }
 
-    /// Gives up a connection that has brought no answer for too long.
+    /// Gives up a connection that has brought no answer for too long, when one is due.
     fn look(&self) {
         // Whoever has locked it makes a new one.
         if let Ok(mut client) = self.client.try_lock()

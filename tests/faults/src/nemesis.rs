@@ -308,11 +308,11 @@ impl Nemesis<'_, '_> {
         // Members change only while all is well: a cluster may refuse that otherwise, and rightly; and who asks for it is a client,
         // which may be cut off.
         let changes = matches!(fault.kind, Kind::Join | Kind::Leave | Kind::Roll);
-        if changes && !self.victims.is_empty() {
-            self.notes.push(format!("{} skipped", fault.kind));
-            return Ok(());
-        }
         if changes {
+            if !self.victims.is_empty() {
+                self.notes.push(format!("{} skipped", fault.kind));
+                return Ok(());
+            }
             self.cluster.await_members()?;
         }
         // What is only in memory survives the loss of one node, and then of another when that one's replicas are elsewhere.
