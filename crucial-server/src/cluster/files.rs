@@ -24,8 +24,9 @@ pub fn write(path: &Path, head: &[u8], data: impl Read) -> io::Result<()> {
     let unfinished = unfinished(path);
     let written = fill(&unfinished, head, data).and_then(|()| fs::rename(&unfinished, path));
     if let Err(e) = written {
-        // It would be overwritten anyway, but a full disk needs the space now.
-        let _ = fs::remove_file(&unfinished);
+        // It would be overwritten anyway, but a full disk needs the space now: not only when no process has the file open,
+        // which one that another thread has just forked does until it executes its program.
+        let _ = File::create(&unfinished).and_then(|_| fs::remove_file(&unfinished));
         return Err(named(path, "cannot be written", e));
     }
     sync_folder(path)
