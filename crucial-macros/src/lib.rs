@@ -207,12 +207,15 @@ pub fn shared(options: TokenStream, item: TokenStream) -> TokenStream {
 /// | `retries = 3` | how often a failed attempt is repeated |
 /// | `timeout = "30s"` | how long an attempt may take: a whole number of `us`, `ms`, `s`, `min` or `h` |
 /// | `memory = "512MB"` | how much memory an attempt may use, in `MB` or `GB` (of 2²⁰ and 2³⁰ bytes, as on AWS), or as a number of MB |
+/// | `instances(f<u64>, f<String>)` | the instances of a generic function, which a cloud thread has to find by name |
 ///
 /// Without an option the configuration decides.
 ///
 /// - Arguments and results travel: they are owned and serializable. An argument may be a reference as a whole (`&str`,
 ///   `&[T]`, `&T`): it is lent to the body. Blocks of numbers move at the speed of memory.
-/// - The function stands alone: it is no method, has no type parameters and captures nothing. It may be `async`; its
+/// - The function stands alone: it is no method and captures nothing. It may be generic over types and constants; its type
+///   parameters are [`Data`](../crucial/trait.Data.html). As generic code may call it for any, it is at run time that
+///   it fails for those that it doesn't name: as a thread that can't be spawned. It may be `async`; its
 ///   future has to be `Send`.
 /// - Its name is its path, so two functions in one module, be it inside of other functions, have different names.
 #[proc_macro_attribute]

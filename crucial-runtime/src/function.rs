@@ -1,6 +1,7 @@
 //! Cloud functions: what `#[cloud_fn]` registers.
 
 use std::{
+    any::{TypeId, type_name},
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
     time::Duration,
@@ -44,7 +45,8 @@ pub enum Body {
     Async(fn(Vec<u8>) -> BoxFuture<'static, Result<Vec<u8>>>),
 }
 
-/// A registered cloud function.
+/// A registered cloud function, or an instance of a generic one.
+#[derive(Clone, Copy)]
 pub struct FunctionInfo {
     /// The function's path.
     pub name: &'static str,
@@ -70,6 +72,51 @@ impl Named for FunctionInfo {
     fn name(&self) -> &'static str {
         self.name
     }
+}
+
+/// An instance of a generic cloud function, whether it is registered or not.
+#[derive(Debug)]
+pub struct InstanceId {
+    id: TypeId,
+    /// `program::module::function::__run<u64>`
+    name: &'static str,
+}
+
+impl InstanceId {
+    /// That of an instance's `__run`.
+    pub fn of<F: 'static>(_run: F) -> Self {
+        InstanceId { id: TypeId::of::<F>(), name: type_name::<F>() }
+    }
+
+    /// What is registered for this one; `instances` are those of `functions`, in their order.
+    pub fn find(
+        &self,
+        functions: &'static [FunctionInfo],
+        instances: &[InstanceId],
+    ) -> std::result::Result<&'static FunctionInfo, NoInstance> {
+        let index = instances.iter().position(|instance| instance.id == self.id);
+        index.map(|index| &functions[index]).ok_or_else(|| {
+            let name = self.name.replace("::__run", "");
+            let arguments = name.find('<').map_or("", |start| &name[start..]);
+            let path = functions[0].name.split('<').next().unwrap_or_default();
+            let function = path.rsplit("::").next().unwrap_or_default();
+            let error = Error::Registry {
+                reason: format!(
+                    "cloud function `{path}` is not registered for `{arguments}`: name the instance in its attribute: \
+                     `#[cloud_fn(instances({function}{arguments}))]`"
+                ),
+            };
+            NoInstance { other: &functions[0], error: Box::new(error) }
+        })
+    }
+}
+
+/// A generic cloud function was called for types that its attribute doesn't name.
+#[derive(Debug)]
+pub struct NoInstance {
+    /// One that it names.
+    pub(crate) other: &'static FunctionInfo,
+    pub(crate) error: Box<Error>,
 }
 
 /// The function registered under `name`, if it has this fingerprint.

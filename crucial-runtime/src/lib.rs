@@ -4,7 +4,7 @@
 //!
 //! - [`object`]: the object trait and the registry of shared types; [`digest`]: whether two states are equal,
 //! - [`mod@reference`]: object references, keys and the handles' common trait,
-//! - [`function`] and [`task`]: the registry of cloud functions and the work they describe,
+//! - [`data`]: what can travel; [`function`] and [`task`]: the registry of cloud functions and the work they describe,
 //! - [`shared_fn`]: the registry of the functions that servers apply to values; [`ordered`] encodes keys in order,
 //! - [`thread`]: which thread this is; [`transit`]: what arguments on their way hold,
 //! - [`backend`]: where cloud threads run; [`lambda`] is the local Lambda service of the process back end,
@@ -25,6 +25,7 @@ pub mod client;
 pub mod codec;
 pub mod config;
 pub mod context;
+pub mod data;
 pub mod digest;
 pub mod dso;
 pub mod error;

@@ -7,9 +7,10 @@ pub use crate::{
     call::{Call, call, construct, construct_at, remote},
     codec::{decode, encode},
     context::Context,
+    data::Data,
     dso::BoxFuture,
     error::{Error, Result},
-    function::{Body, FunctionInfo, Options},
+    function::{Body, FunctionInfo, InstanceId, NoInstance, Options},
     holder::Lost,
     id::{combine, fingerprint},
     object::{Access, MethodInfo, Methods, SharedType, StaticInfo, TypeInfo},
@@ -20,17 +21,6 @@ pub use crate::{
 };
 pub use inventory;
 pub use serde;
-
-/// What everything that travels has to be: arguments, results, fields, and the type arguments of shared structs.
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` can't be sent to another process",
-    label = "can't be sent",
-    note = "derive `serde::Serialize` and `serde::Deserialize` for it; it must own its data (`'static`) and be `Send + Sync`"
-)]
-pub trait Data: serde::Serialize + serde::de::DeserializeOwned + Send + Sync + 'static {}
-// What is missing is said in the words above, not in serde's.
-#[diagnostic::do_not_recommend]
-impl<T: serde::Serialize + serde::de::DeserializeOwned + Send + Sync + 'static> Data for T {}
 
 /// Checks an argument or result type where the user wrote it.
 pub const fn assert_data<T: Data>() {}

@@ -4,7 +4,7 @@ use std::{fmt, marker::PhantomData};
 
 use crate::{
     error::Result,
-    function::{FunctionInfo, Options},
+    function::{FunctionInfo, NoInstance, Options},
     transit::Transit,
 };
 
@@ -33,11 +33,15 @@ impl<T> Task<T> {
     /// For generated code.
     #[doc(hidden)]
     pub fn new(
-        function: &'static FunctionInfo,
+        function: std::result::Result<&'static FunctionInfo, NoInstance>,
         encode: impl FnOnce() -> Result<Vec<u8>>,
         decode: fn(&[u8]) -> Result<T>,
     ) -> Self {
-        let (args, transit) = Transit::of(encode);
+        let (function, missing) = match function {
+            Ok(function) => (function, None),
+            Err(NoInstance { other, error }) => (other, Some(error)),
+        };
+        let (args, transit) = Transit::of(|| missing.map_or_else(encode, |error| Err(*error)));
         Task { function, args, transit, decode, options: Options::default(), result: PhantomData }
     }
 

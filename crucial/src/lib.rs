@@ -255,6 +255,7 @@ pub use crucial_runtime::{
     call::Call,
     config::{BackendKind, Config, Limits},
     context::Context,
+    data::Data,
     error::{Error, Result},
     holder::{Holder, Lost},
     reference::{Shared, Static},

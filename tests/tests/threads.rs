@@ -6,7 +6,7 @@ use std::{
 };
 
 use crucial::{
-    BackendKind, Config, Error, cloud_fn,
+    BackendKind, Config, Data, Error, cloud_fn,
     run::Run,
     shared,
     sync::{
@@ -46,9 +46,49 @@ async fn later(tally: &Tally, text: &str, numbers: &[u32]) -> (String, u32, u64)
     (text.to_uppercase(), numbers.iter().sum(), before)
 }
 
+/// The largest of the values, and the place of it, counted from `FROM`.
+#[cloud_fn(instances(largest<u32, 0>, largest<String, 1>))]
+fn largest<T, const FROM: usize>(values: &[T], at_least: T) -> Option<(T, usize)>
+where
+    T: Data + Ord + Clone,
+{
+    let (at, value) = values.iter().enumerate().max_by_key(|(_, value)| *value)?;
+    (*value >= at_least).then(|| (value.clone(), at + FROM))
+}
+
+#[cloud_fn(retries = 1, instances(kind<u8>, kind<Vec<u8>>))]
+async fn kind<T: Data + Default>() -> (String, T) {
+    tokio::task::yield_now().await;
+    (std::any::type_name::<T>().to_owned(), T::default())
+}
+
 #[cloud_fn]
 fn process() -> u32 {
     std::process::id()
+}
+
+/// Generic code calls a generic cloud function.
+fn largest_of<T: Data + Ord + Clone>(values: &[T], at_least: T) -> crucial::Result<Option<(T, usize)>> {
+    thread::Builder::new().spawn(|| largest::<T, 1>(values, at_least))?.join()
+}
+
+#[test(modes(embedded, processes, server))]
+fn generic_functions_run_as_their_instances() {
+    let words = ["at", "the", "owl", "and"].map(str::to_owned);
+    assert_eq!(largest_of(&words, "o".to_owned()), Ok(Some(("the".to_owned(), 2))));
+    assert_eq!(largest_of(&words, "u".to_owned()), Ok(None));
+    assert_eq!(thread::spawn(|| largest::<u32, 0>(&[3, 8, 5], 0)).join(), Ok(Some((8, 1))));
+    assert_eq!(thread::spawn(kind::<u8>).join(), Ok(("u8".to_owned(), 0)));
+    assert!(thread::spawn(kind::<Vec<u8>>).join().unwrap().1.is_empty());
+    assert!(largest::<u32, 0>(&[1], 0).name().ends_with("::largest<u32, 0>"));
+
+    // It isn't another's result, nor is it found out only in the process.
+    let error = largest_of(&[1_u32], 0).unwrap_err();
+    assert_says(
+        &error,
+        &["::largest` is not registered for `<u32, 1>`", "`#[cloud_fn(instances(largest<u32, 1>))]`"],
+    );
+    assert!(std::panic::catch_unwind(|| kind::<String>().here()).is_err());
 }
 
 #[test(modes(embedded, processes, server))]

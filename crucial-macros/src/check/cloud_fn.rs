@@ -2,11 +2,14 @@
 
 use syn::FnArg;
 
-use super::signature::{self, Kind};
+use super::{
+    instances,
+    signature::{self, Kind},
+};
 use crate::{errors::Errors, model::CloudFn};
 
 /// Checks the function. False if there is nothing to expand.
-pub fn cloud_fn(function: &CloudFn, errors: &mut Errors) -> bool {
+pub fn cloud_fn(function: &mut CloudFn, errors: &mut Errors) -> bool {
     let sig = &function.item.sig;
     let receiver = sig.inputs.iter().find_map(|input| match input {
         FnArg::Receiver(receiver) => Some(receiver),
@@ -19,6 +22,15 @@ pub fn cloud_fn(function: &CloudFn, errors: &mut Errors) -> bool {
              the value as an argument",
         );
     }
-    signature::check(sig, &function.params, Some(&function.output), Kind::CloudFn, None, errors)
-        && receiver.is_none()
+    let sound = signature::check(sig, &function.params, Some(&function.output), Kind::CloudFn, None, errors)
+        && receiver.is_none();
+    let item = instances::Item {
+        name: &sig.ident,
+        generics: &sig.generics,
+        attribute: "cloud_fn",
+        why: "a generic cloud function has to name its instances, because a cloud thread finds its function by name",
+    };
+    instances::check(&item, &mut function.instances, errors);
+    let is_generic = !sig.generics.params.is_empty();
+    sound && !(is_generic && function.instances.paths.is_empty())
 }

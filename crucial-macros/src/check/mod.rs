@@ -2,6 +2,7 @@
 
 mod cloud_fn;
 mod entry;
+mod instances;
 mod lost;
 mod shared_fn;
 mod shared_impl;

@@ -102,15 +102,15 @@ fn modifiers(sig: &Signature, kind: Kind, errors: &mut Errors) -> bool {
 
 fn generics(sig: &Signature, kind: Kind, errors: &mut Errors) -> bool {
     let name = kind.name();
+    let mut fine = true;
     for param in &sig.generics.params {
-        match param {
-            GenericParam::Lifetime(param) => errors.on(
-                param,
-                format!(
-                    "{name} needs no lifetimes: references are lent to its body for the time of the call"
-                ),
-            ),
-            GenericParam::Type(_) | GenericParam::Const(_) => {
+        let message = match (param, kind) {
+            (GenericParam::Lifetime(_), _) => {
+                format!("{name} needs no lifetimes: references are lent to its body for the time of the call")
+            }
+            // It names its instances.
+            (_, Kind::CloudFn) => continue,
+            (_, kind) => {
                 let remedy = match kind {
                     Kind::CloudFn | Kind::SharedFn => {
                         "Write one function for each type, each calling a generic one, or take an enum"
@@ -119,12 +119,13 @@ fn generics(sig: &Signature, kind: Kind, errors: &mut Errors) -> bool {
                         "Put the parameter on the struct, which names its instances, or take an enum"
                     }
                 };
-                errors.on(
-                    param,
-                    format!("{name} can't be generic: it is called by name, and every name stands for one body. {remedy}"),
-                );
+                format!(
+                    "{name} can't be generic: it is called by name, and every name stands for one body. {remedy}"
+                )
             }
-        }
+        };
+        errors.on(param, message);
+        fine = false;
     }
     if let Some(wheres) = &sig.generics.where_clause
         && sig.generics.params.is_empty()
@@ -134,7 +135,7 @@ fn generics(sig: &Signature, kind: Kind, errors: &mut Errors) -> bool {
             Kind::Method | Kind::Constructor => "Move the `where` clause to the impl block",
         };
         errors.on(wheres, format!("{name} is there for all callers. {remedy}"));
-        return false;
+        fine = false;
     }
-    sig.generics.params.is_empty()
+    fine
 }

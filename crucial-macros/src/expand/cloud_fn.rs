@@ -1,18 +1,21 @@
-//! A cloud function becomes one that describes its call, around the body and its registration.
+//! A cloud function becomes one that describes its call, around the body and the registration of its instances.
 
 use proc_macro2::{Literal, TokenStream};
 use quote::{quote, quote_spanned};
-use syn::{Ident, ext::IdentExt, spanned::Spanned};
+use syn::{Ident, spanned::Spanned};
 
 use super::shared_impl::imports;
 use crate::{
-    model::{Arg, CloudFn, FnOptions, args},
+    model::{Arg, CloudFn, FnOptions, Instance, args},
     text::text,
 };
 
 pub fn expand(function: &CloudFn) -> TokenStream {
-    let CloudFn { face, body, item, params, output, options } = function;
+    let CloudFn { face, body, item, params, output, instances, options } = function;
     let (vis, sig, block) = (&item.vis, &item.sig, &item.block);
+    let (generics, arguments, wheres) = sig.generics.split_for_impl();
+    let arguments = arguments.as_turbofish();
+    let is_generic = !sig.generics.params.is_empty();
     let (name, inputs, asyncness, returns) = (&sig.ident, &sig.inputs, &sig.asyncness, &sig.output);
     let fn_token = &sig.fn_token;
     // Lints about the signature point at the user's.
@@ -26,7 +29,6 @@ pub fn expand(function: &CloudFn) -> TokenStream {
     let lent = args.iter().map(|arg| arg.lent());
     let ty = output.ty();
 
-    let text_name = name.unraw().to_string();
     let what_args = format!("the arguments of `{name}`");
     let what_result = format!("the result of `{name}`");
     let decoder = output.decoder(&what_result);
@@ -34,7 +36,7 @@ pub fn expand(function: &CloudFn) -> TokenStream {
         || quote!(let (#(#names,)*) = ::crucial::__private::Taken::<(#(#types,)*)>::new().decode(#what_args, &__args)?;),
     );
     let await_ = asyncness.is_some().then(|| quote!(.await));
-    let call = output.encoded(quote!(#inner(#(#lent),*) #await_));
+    let call = output.encoded(quote!(#inner #arguments(#(#lent),*) #await_));
     let run = quote! {
         #decode
         let mut __out = ::std::vec::Vec::new();
@@ -49,7 +51,7 @@ pub fn expand(function: &CloudFn) -> TokenStream {
         None => (
             quote! {
                 #[allow(clippy::used_underscore_binding)]
-                fn __run(__args: &[u8]) -> ::crucial::__private::Result<::std::vec::Vec<u8>> { #run }
+                fn __run #generics(__args: &[u8]) -> ::crucial::__private::Result<::std::vec::Vec<u8>> #wheres { #run }
             },
             quote!(Sync),
         ),
@@ -58,12 +60,12 @@ pub fn expand(function: &CloudFn) -> TokenStream {
             (
                 quote! {
                     #[allow(clippy::used_underscore_binding)]
-                fn __run(
+                    fn __run #generics(
                         __args: ::std::vec::Vec<u8>,
                     ) -> ::crucial::__private::BoxFuture<
                         'static,
                         ::crucial::__private::Result<::std::vec::Vec<u8>>,
-                    > {
+                    > #wheres {
                         #future
                     }
                 },
@@ -76,6 +78,34 @@ pub fn expand(function: &CloudFn) -> TokenStream {
         format!("{}({}) -> {}", text(asyncness), types.join(", "), text(&ty))
     };
     let options = tokens(options);
+    let instances = instances.of(name, is_generic);
+    let runs: Vec<_> = instances
+        .iter()
+        .map(|Instance { arguments, .. }| {
+            let turbofish = is_generic.then(|| quote!(::));
+            quote!(__run #turbofish #arguments)
+        })
+        .collect();
+    let infos = instances.iter().zip(&runs).map(|(Instance { name, .. }, run)| {
+        quote! {
+            ::crucial::__private::FunctionInfo {
+                name: ::core::concat!(::core::module_path!(), "::", #name),
+                fingerprint: ::crucial::__private::fingerprint(#fingerprint),
+                options: #options,
+                body: ::crucial::__private::Body::#kind(#run),
+            }
+        }
+    });
+    let count = instances.len();
+    let indices = 0..count;
+    let function = if is_generic {
+        quote! {
+            ::crucial::__private::InstanceId::of(__run #arguments)
+                .find(&__FUNCTIONS, &[#(::crucial::__private::InstanceId::of(#runs)),*])
+        }
+    } else {
+        quote!(::core::result::Result::Ok(&__FUNCTIONS[0]))
+    };
     let imports = imports();
     let checks = args
         .iter()
@@ -86,19 +116,14 @@ pub fn expand(function: &CloudFn) -> TokenStream {
         #(#face)*
         #(#lints)*
         #[allow(clippy::too_many_arguments)]
-        #vis #fn_token #name(#(#takes),*) -> ::crucial::Task<#ty> {
+        #vis #fn_token #name #generics(#(#takes),*) -> ::crucial::Task<#ty> #wheres {
             #imports
             #(#body)*
-            #asyncness #fn_token #inner(#inputs) #returns #block
+            #asyncness #fn_token #inner #generics(#inputs) #returns #wheres #block
             #run
-            const __INFO: ::crucial::__private::FunctionInfo = ::crucial::__private::FunctionInfo {
-                name: ::core::concat!(::core::module_path!(), "::", #text_name),
-                fingerprint: ::crucial::__private::fingerprint(#fingerprint),
-                options: #options,
-                body: ::crucial::__private::Body::#kind(__run),
-            };
-            ::crucial::__private::inventory::submit! { __INFO }
-            static __FUNCTION: ::crucial::__private::FunctionInfo = __INFO;
+            const __INFOS: [::crucial::__private::FunctionInfo; #count] = [#(#infos),*];
+            #(::crucial::__private::inventory::submit! { __INFOS[#indices] })*
+            static __FUNCTIONS: [::crucial::__private::FunctionInfo; #count] = __INFOS;
             #(#checks)*
             let __encode = || {
                 let mut __args = ::std::vec::Vec::new();
@@ -110,7 +135,7 @@ pub fn expand(function: &CloudFn) -> TokenStream {
                 )?;
                 ::core::result::Result::Ok(__args)
             };
-            ::crucial::__private::Task::new(&__FUNCTION, __encode, #decoder)
+            ::crucial::__private::Task::new(#function, __encode, #decoder)
         }
     }
 }

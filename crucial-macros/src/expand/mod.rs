@@ -81,8 +81,8 @@ fn refusal(item: &Item) -> &'static str {
 /// `#[cloud_fn]`.
 pub fn cloud_fn(options: TokenStream, item: TokenStream) -> TokenStream {
     with_function(item, "#[cloud_fn]", |item, errors| {
-        let parsed = parse::cloud_fn::parse(options, item.clone(), errors);
-        let sound = check::cloud_fn(&parsed, errors);
+        let mut parsed = parse::cloud_fn::parse(options, item.clone(), errors);
+        let sound = check::cloud_fn(&mut parsed, errors);
         if sound { cloud_fn::expand(&parsed) } else { plain::item(Item::Fn(item)) }
     })
 }

@@ -4,10 +4,7 @@ use proc_macro2::{Literal, TokenStream};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::{GenericParam, Generics, Ident, LifetimeParam, ext::IdentExt, parse_quote};
 
-use crate::{
-    model::{Field, SharedStruct},
-    text::text,
-};
+use crate::model::{Field, Instance, SharedStruct};
 
 pub fn expand(shared: &SharedStruct) -> TokenStream {
     let state = state(shared);
@@ -16,7 +13,8 @@ pub fn expand(shared: &SharedStruct) -> TokenStream {
     let remote = remote(shared);
     let traits = traits(shared);
     let assertions = assertions(shared);
-    let instances = instances(shared).into_iter().map(|instance| implementation(shared, &instance));
+    let instances = shared.instances.of(&shared.name, !shared.generics.params.is_empty());
+    let instances = instances.iter().map(|instance| implementation(shared, instance));
     quote! {
         #handle
         #state
@@ -43,36 +41,6 @@ pub fn at_name(name: &Ident) -> Ident {
 /// The name of what `remote()` returns.
 pub fn remote_name(name: &Ident) -> Ident {
     format_ident!("__{}Remote", name)
-}
-
-/// A type that has registered methods: the struct itself, or an instance of a generic one.
-struct Instance {
-    /// The handle's type.
-    handle: TokenStream,
-    /// The type arguments of handle and state.
-    arguments: TokenStream,
-    /// The name in every program, without the module path.
-    name: String,
-}
-
-fn instances(shared: &SharedStruct) -> Vec<Instance> {
-    let name = &shared.name;
-    if shared.generics.params.is_empty() {
-        return vec![Instance {
-            handle: name.to_token_stream(),
-            arguments: TokenStream::new(),
-            name: name.unraw().to_string(),
-        }];
-    }
-    let instance = |ty: &syn::TypePath| {
-        let arguments = &ty.path.segments.last()?.arguments;
-        Some(Instance {
-            handle: ty.to_token_stream(),
-            arguments: arguments.to_token_stream(),
-            name: format!("{}{}", name.unraw(), text(arguments).replace("::<", "<")),
-        })
-    };
-    shared.instances.iter().filter_map(instance).collect()
 }
 
 fn state(shared: &SharedStruct) -> TokenStream {
@@ -284,7 +252,7 @@ fn assertions(shared: &SharedStruct) -> TokenStream {
 /// What the registry needs of one instance.
 fn implementation(shared: &SharedStruct, instance: &Instance) -> TokenStream {
     let SharedStruct { name, key, persistent, .. } = shared;
-    let Instance { handle, arguments, name: text } = instance;
+    let Instance { path: handle, arguments, name: text } = instance;
     let state = state_name(name);
     let key = match key {
         Some(key) => quote!(::core::option::Option::Some(#key)),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use syn::{Attribute, ItemFn};
 
-use super::{Output, Param};
+use super::{Instances, Output, Param};
 
 /// A cloud function.
 pub struct CloudFn {
@@ -15,6 +15,7 @@ pub struct CloudFn {
     pub item: ItemFn,
     pub params: Vec<Param>,
     pub output: Output,
+    pub instances: Instances,
     pub options: FnOptions,
 }
 

@@ -3,6 +3,7 @@
 mod attrs;
 mod cloud_fn;
 mod entry;
+mod instances;
 mod shared_fn;
 mod shared_impl;
 mod shared_static;
@@ -12,6 +13,7 @@ mod value;
 pub use attrs::Attrs;
 pub use cloud_fn::{CloudFn, FnOptions};
 pub use entry::{Entry, Mode};
+pub use instances::{Instance, Instances};
 pub use shared_fn::{SharedFn, Target};
 pub use shared_impl::{Access, Constructor, Method, Receiver, SharedImpl, Then, args, mentions_arg};
 pub use shared_static::{Initializer, SharedStatic};

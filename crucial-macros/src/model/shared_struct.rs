@@ -1,6 +1,8 @@
 //! `#[shared] struct`.
 
-use syn::{Attribute, Generics, Ident, ItemStruct, LitStr, Type, TypePath, Visibility};
+use syn::{Attribute, Generics, Ident, ItemStruct, LitStr, Type, Visibility};
+
+use super::Instances;
 
 /// A shared struct.
 pub struct SharedStruct {
@@ -16,9 +18,7 @@ pub struct SharedStruct {
     pub fields: Vec<Field>,
     pub key: Option<LitStr>,
     pub persistent: bool,
-    /// Whether there is a list of instances, however many of them are sound.
-    pub names_instances: bool,
-    pub instances: Vec<TypePath>,
+    pub instances: Instances,
 }
 
 /// What has to be known of a field.

@@ -4,23 +4,28 @@ use proc_macro2::TokenStream;
 use syn::{Attribute, ItemFn, Lit};
 
 use super::{
+    instances,
     options::{self, Opt},
     params, units,
 };
 use crate::{
     errors::Errors,
-    model::{CloudFn, FnOptions, Output},
+    model::{CloudFn, FnOptions, Instances, Output},
 };
 
 pub fn parse(options: TokenStream, mut item: ItemFn, errors: &mut Errors) -> CloudFn {
     let (face, body) = std::mem::take(&mut item.attrs).into_iter().partition(is_face);
-    let mut parsed = FnOptions::default();
+    let (mut parsed, mut named) = (FnOptions::default(), Instances::default());
     for option in options::parse(options, errors) {
         match option.name.to_string().as_str() {
             "retries" => parsed.retries = retries(&option, errors),
             "timeout" => parsed.timeout = timeout(&option, errors),
             "memory" => parsed.memory = memory(&option, errors),
-            _ => errors.unknown_option(&option.name, "#[cloud_fn]", &["retries", "timeout", "memory"]),
+            "instances" => named = instances::parse(&option, &item.sig.ident, errors),
+            _ => {
+                let known = ["retries", "timeout", "memory", "instances"];
+                errors.unknown_option(&option.name, "#[cloud_fn]", &known);
+            }
         }
     }
     CloudFn {
@@ -29,6 +34,7 @@ pub fn parse(options: TokenStream, mut item: ItemFn, errors: &mut Errors) -> Clo
         params: params::parse(item.sig.inputs.iter(), false),
         output: Output::new(&item.sig.output),
         item,
+        instances: named,
         options: parsed,
     }
 }

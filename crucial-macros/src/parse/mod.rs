@@ -2,6 +2,7 @@
 
 pub mod cloud_fn;
 pub mod entry;
+pub mod instances;
 pub mod options;
 pub mod params;
 pub mod shared_fn;

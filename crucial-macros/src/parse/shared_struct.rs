@@ -2,12 +2,12 @@
 
 use proc_macro2::TokenStream;
 use quote::quote;
-use syn::{Attribute, Fields, ItemStruct, Meta, Path, Token, TypePath, punctuated::Punctuated};
+use syn::{Attribute, Fields, ItemStruct, Meta, Path, Token, punctuated::Punctuated};
 
-use super::options;
+use super::{instances, options};
 use crate::{
     errors::Errors,
-    model::{Attrs, Field, SharedStruct, is_block},
+    model::{Attrs, Field, Instances, SharedStruct, is_block},
     text::text,
 };
 
@@ -26,23 +26,13 @@ pub fn parse(options: TokenStream, mut item: ItemStruct, errors: &mut Errors) ->
         fields,
         key: None,
         persistent: false,
-        names_instances: false,
-        instances: Vec::new(),
+        instances: Instances::default(),
     };
     for option in options::parse(options, errors) {
         match option.name.to_string().as_str() {
             "key" => parsed.key = option.string("key = \"model\"", errors),
             "persistent" => parsed.persistent = option.flag(errors),
-            "instances" => {
-                parsed.names_instances = true;
-                let example = format!("instances({}<u64>)", parsed.name);
-                let list = option.list(&example, errors).and_then(|list| {
-                    use syn::parse::Parser;
-                    let types = Punctuated::<TypePath, Token![,]>::parse_terminated;
-                    errors.ok(types.parse2(list))
-                });
-                parsed.instances = list.into_iter().flatten().collect();
-            }
+            "instances" => parsed.instances = instances::parse(&option, &parsed.name, errors),
             _ => errors.unknown_option(&option.name, "#[shared]", &["key", "persistent", "instances"]),
         }
     }

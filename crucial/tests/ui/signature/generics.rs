@@ -26,8 +26,8 @@ impl Table {
 }
 
 #[cloud_fn]
-fn double<T: std::ops::Add<Output = T> + Copy, const N: usize>(x: T) -> T {
-    x + x
+fn starts<'a>(text: &'a str) -> bool {
+    text.is_empty()
 }
 
 fn main() {}
