@@ -39,6 +39,17 @@ struct Difference {
     percent: f64,
 }
 
+impl Difference {
+    fn new(example: String, std_lines: usize, changed_lines: usize) -> Self {
+        let percent = 100.0 * changed_lines as f64 / std_lines.max(1) as f64;
+        // Two decimals are all that a count of lines is good for.
+        Self { example, std_lines, changed_lines, percent: (percent * 100.0).round() / 100.0 }
+    }
+}
+
+/// What the sum is called.
+const ALL: &str = "all together";
+
 /// The most that an example may differ.
 #[derive(Debug)]
 enum Limit {
@@ -50,7 +61,7 @@ impl Limit {
     fn of(example: &str) -> Self {
         match example {
             "pi" => Self::Lines(5),
-            "kmeans" => Self::Percent(3.0),
+            "kmeans" | ALL => Self::Percent(3.0),
             _ => Self::Percent(6.0),
         }
     }
@@ -95,9 +106,15 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
     if args.check { check(&differences) } else { Ok(()) }
 }
 
+/// All examples taken together.
+fn total(differences: &[Difference]) -> Difference {
+    let sum = |of: fn(&Difference) -> usize| differences.iter().map(of).sum();
+    Difference::new(ALL.to_owned(), sum(|one| one.std_lines), sum(|one| one.changed_lines))
+}
+
 fn write_table(out: &mut impl Write, differences: &[Difference]) -> io::Result<()> {
     writeln!(out, "{:16} {:>9} {:>13} {:>8}   limit", "example", "std lines", "changed lines", "percent")?;
-    for difference in differences {
+    for difference in differences.iter().chain([&total(differences)]) {
         let Difference { example, std_lines, changed_lines, percent } = difference;
         let limit = Limit::of(example);
         writeln!(out, "{example:16} {std_lines:>9} {changed_lines:>13} {percent:>8.2}   {limit}")?;
@@ -107,7 +124,7 @@ fn write_table(out: &mut impl Write, differences: &[Difference]) -> io::Result<(
 
 fn check(differences: &[Difference]) -> Result<(), Error> {
     let mut over = Vec::new();
-    for difference in differences {
+    for difference in differences.iter().chain([&total(differences)]) {
         let limit = Limit::of(&difference.example);
         if !limit.allows(difference) {
             let Difference { example, changed_lines, percent, .. } = difference;
@@ -212,9 +229,7 @@ fn compare(example: String, twin: &Code, port: &Code) -> Difference {
         .map(|file| changed_lines(twin.get(file).unwrap_or(&none), port.get(file).unwrap_or(&none)))
         .sum();
     let std_lines: usize = twin.values().map(Vec::len).sum();
-    let percent = 100.0 * changed_lines as f64 / std_lines.max(1) as f64;
-    // Two decimals are all that a count of lines is good for.
-    Difference { example, std_lines, changed_lines, percent: (percent * 100.0).round() / 100.0 }
+    Difference::new(example, std_lines, changed_lines)
 }
 
 /// Lines of the twin that are replaced or deleted, or that are new in the port. A replaced line is one change,

@@ -8,10 +8,16 @@
 //! thinks, takes the forks on both sides, eats, and puts them back. If all take the fork on the left first, all wait for
 //! the one on the right for ever; so each takes the fork with the lower number first.
 
-use crucial::sync::mpsc::{self, Sender};
-use crucial::sync::{Arc, Mutex};
-use crucial::{cloud_fn, thread};
 use std::time::{Duration, Instant};
+
+use crucial::{
+    cloud_fn,
+    sync::{
+        Arc, Mutex,
+        mpsc::{self, Sender},
+    },
+    thread,
+};
 
 use examples::args::Args;
 use examples::clock::Clock;

@@ -6,10 +6,15 @@
 //! thinks, takes the forks on both sides, eats, and puts them back. If all take the fork on the left first, all wait for
 //! the one on the right for ever; so each takes the fork with the lower number first.
 
-use std::sync::mpsc::{self, Sender};
-use std::sync::{Arc, Mutex};
-use std::thread;
 use std::time::{Duration, Instant};
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        mpsc::{self, Sender},
+    },
+    thread,
+};
 
 use examples::args::Args;
 use examples::clock::Clock;

@@ -10,7 +10,7 @@
 mod rafor;
 
 use rafor::prelude::*;
-use rafor::rf::Classifier;
+use rafor::{dt, rf, rf::Classifier};
 
 use examples::args::Args;
 use examples::clock::Clock;
@@ -74,6 +74,29 @@ fn print_misread(digits: &Digits, read: &[i64], show: usize) {
     }
 }
 
+/// How many digits were read right.
+fn count_right(digits: &Digits, read: &[i64]) -> usize {
+    digits.labels.iter().zip(read).filter(|(label, read)| label == read).count()
+}
+
+/// How often each digit, by row, was taken for each, by column.
+fn confusion(digits: &Digits, read: &[i64]) -> [[u32; 10]; 10] {
+    let mut counts = [[0; 10]; 10];
+    for (&label, &read) in digits.labels.iter().zip(read) {
+        counts[label as usize][read as usize] += 1;
+    }
+    counts
+}
+
+/// Prints what was taken for what.
+fn print_confusion(counts: &[[u32; 10]; 10]) {
+    println!("\nread as  {}", (0..10).map(|digit| format!("{digit:>4}")).collect::<String>());
+    for (digit, row) in counts.iter().enumerate() {
+        let cell = |&count: &u32| if count == 0 { "   ·".to_owned() } else { format!("{count:>4}") };
+        println!("    a {digit}  {}", row.iter().map(cell).collect::<String>());
+    }
+}
+
 /// A number that tells results apart: two forests found the same probabilities, to the last bit, if theirs agree.
 fn fingerprint(probabilities: &[f32]) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325;
@@ -101,13 +124,27 @@ fn main() {
     println!("done in {:.1?}", clock.total());
 
     let read = forest.predict_batch(&held_out.pixels, 1);
-    let right = read.iter().zip(&held_out.labels).filter(|(read, label)| read == label).count();
+    let right = count_right(&held_out, &read);
     print_misread(&held_out, &read, show);
+    print_confusion(&confusion(&held_out, &read));
     let (digits, percent) = (read.len(), 100.0 * right as f64 / read.len() as f64);
     println!(
         "\naccuracy {percent:.2} % on {digits} digits that were held out: {} are misread",
         digits - right
     );
+
+    let tree: dt::Classifier = dt::Classifier::trainer().with_seed(seed).train(&learn.pixels, &learn.labels);
+    let alone = count_right(&held_out, &tree.predict_batch(&held_out.pixels));
+    println!("one tree alone would have {:.2} %", 100.0 * alone as f64 / digits as f64);
+    // What a nine and an eight have in common is no number.
+    let numbers: Vec<f32> = learn.labels.iter().map(|&label| label as f32).collect();
+    let mut trainer = rf::Regressor::trainer();
+    trainer.with_trees(trees.div_ceil(10)).with_threads(threads).with_seed(seed);
+    let regressor: rf::Regressor = trainer.train(&learn.pixels, &numbers);
+    let guesses: Vec<_> =
+        regressor.predict_batch(&held_out.pixels, 1).iter().map(|n| n.round() as i64).collect();
+    let guessed = count_right(&held_out, &guesses);
+    println!("regression, rounded, would have {:.2} %", 100.0 * guessed as f64 / digits as f64);
     println!("fingerprint {:016x}", fingerprint(&forest.proba(&held_out.pixels, 1)));
 }
 
@@ -123,6 +160,14 @@ mod tests {
             assert_eq!(digits.images().count(), digits.labels.len());
             assert!((0..10).all(|digit| digits.labels.contains(&digit)));
         }
+    }
+
+    #[test]
+    fn misread_digits_are_beside_the_diagonal() {
+        let digits = Digits { pixels: Vec::new(), labels: vec![3, 3, 8] };
+        let counts = confusion(&digits, &[3, 8, 8]);
+        assert_eq!((counts[3][3], counts[3][8], counts[8][8], counts[8][3]), (1, 1, 1, 0));
+        assert_eq!(count_right(&digits, &[3, 8, 8]), 2);
     }
 
     #[test]

@@ -72,10 +72,10 @@ impl<P: Predictor> BatchPredictor for ClassifierModel<P> {
     }
 }
 
-impl Trainer<BlockTree> {
+impl<P: Predictor + Default + Clone + crucial::Data> Trainer<P> {
     /// Trains a classifier random forest with dataset given by a slice of length divisible by
     /// targets.len().
-    pub fn train(&self, data: &[f32], labels: &[i64]) -> Classifier {
+    pub fn train(&self, data: &[f32], labels: &[i64]) -> Classifier<P> {
         let (classes_map, labels_enc) = ClassesMapping::with_encode(labels);
 
         let proto = Trainee { tree: ClassifierModel::default(), num_classes: classes_map.num_classes() };

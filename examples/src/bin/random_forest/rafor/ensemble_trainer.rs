@@ -1,19 +1,17 @@
 use crate::rafor::{
-    BlockTree, ClassTarget, SampleWeight, Trainset, decision_tree, ensemble_classifier,
+    BlockTree, CompactTree, SampleWeight, Trainset, decision_tree, ensemble_classifier, ensemble_regressor,
     trainer_builders::{CommonTrainerBuilder, TrainConfigProvider},
 };
 use rand::{Rng, SeedableRng, rngs::SmallRng};
-use serde::{Deserialize, Serialize};
-use std::sync::Arc;
 
 use crucial::{
-    cloud_fn,
+    sync::Arc,
     sync::atomic::{AtomicUsize, Ordering},
     thread,
 };
 
 /// Configuration for training ensembles of trees.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, serde::Serialize, serde::Deserialize)]
 pub struct EnsembleConfig {
     /// Configuration of an individual tree in the ensemble.
     pub tree_config_proto: decision_tree::TrainConfig,
@@ -44,32 +42,38 @@ pub trait Trainable<T: Copy> {
     fn fit(&mut self, ts: &Trainset<T>, config: decision_tree::TrainConfig);
 }
 
-/// A cloud function can't be generic, so this is for classifiers.
-type Trainee = ensemble_classifier::Trainee<BlockTree>;
-
-pub fn fit(proto: Trainee, trainset: &Trainset<ClassTarget>, config: &EnsembleConfig) -> Vec<Trainee> {
+pub fn fit<Target, Trainee>(
+    proto: Trainee,
+    trainset: &Trainset<Target>,
+    config: &EnsembleConfig,
+) -> Vec<Trainee>
+where
+    Target: Copy + crucial::Data,
+    Trainee: Trainable<Target> + Clone + crucial::Data,
+{
     assert!(config.num_threads > 0);
     let seed = config.tree_config_proto.seed;
     let mut rng = SmallRng::seed_from_u64(seed);
     let seeds: Vec<u64> = (0..config.num_trees).map(|_| rng.random()).collect();
 
-    let num_trees = config.num_trees;
     let tree_idx = Arc::new(AtomicUsize::new(0));
     let mut ensemble: Vec<Trainee> = Vec::new();
     thread::scope(|s| {
         let mut handles = Vec::new();
         for _ in 0..config.num_threads {
-            #[cloud_fn]
-            fn train(
+            #[crucial::cloud_fn(instances(
+                run<u32, ensemble_classifier::Trainee<BlockTree>>, run<u32, ensemble_classifier::Trainee<CompactTree>>,
+                run<f32, ensemble_regressor::Trainee<BlockTree>>, run<f32, ensemble_regressor::Trainee<CompactTree>>,
+            ))]
+            fn run<Target: Copy + crucial::Data, Trainee: Trainable<Target> + Clone + crucial::Data>(
                 proto: &Trainee,
                 data: &[f32],
-                targets: &[ClassTarget],
+                targets: &[Target],
                 config: &EnsembleConfig,
-                num_trees: usize,
                 seeds: &[u64],
                 tree_idx: &AtomicUsize,
             ) -> Vec<Trainee> {
-                let num_features = data.len() / targets.len();
+                let (num_trees, num_features) = (seeds.len(), data.len() / targets.len());
                 let trainset = &Trainset { data: data.to_vec(), targets, num_features };
                 let mut trainees: Vec<Trainee> = Vec::new();
                 let mut id = 0;
@@ -88,9 +92,8 @@ pub fn fit(proto: Trainee, trainset: &Trainset<ClassTarget>, config: &EnsembleCo
                 }
                 trainees
             }
+            let handle = s.spawn(|| run(&proto, &trainset.data, trainset.targets, config, &seeds, &tree_idx));
 
-            let (data, targets) = (&trainset.data, trainset.targets);
-            let handle = s.spawn(|| train(&proto, data, targets, config, num_trees, &seeds, &tree_idx));
             handles.push(handle);
         }
 

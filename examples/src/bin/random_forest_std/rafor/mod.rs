@@ -1,18 +1,23 @@
-//! Training and use of random forest classifiers, by threads: release 0.4.1 of the crate
+//! Training and use of decision trees and random forests, by threads: release 0.4.1 of the crate
 //! [rafor](https://crates.io/crates/rafor) by Andrei Stroganov, under the licences MIT and Apache 2.0. It is the crate's
-//! source, cut down to the classifier and formatted as the rest of this repository.
+//! source, formatted as the rest of this repository, with all of its tests but one, whose data is large,
+//! and with one defect mended: a compact tree that has not been trained yet could not be serialized.
 
 mod classes_mapping;
 mod decision_tree;
 pub mod ensemble_classifier;
 mod ensemble_predictor;
+pub mod ensemble_regressor;
 mod ensemble_trainer;
 pub mod trainer_builders;
+pub mod tree_classifier;
+pub mod tree_regressor;
 use argminmax::ArgMinMax;
 use classes_mapping::{ClassDecode, ClassesMapping};
-pub use decision_tree::{BlockTree, MaxFeaturesPolicy, Predictor, Resolve, Trainable};
+pub use decision_tree::{BlockTree, CompactTree, MaxFeaturesPolicy, Predictor, Resolve, Trainable};
 
 type ClassTarget = u32;
+type FloatTarget = f32;
 type SampleWeight = f32;
 
 type IndexRange = std::ops::Range<usize>;
@@ -23,9 +28,16 @@ pub mod prelude {
     pub use crate::rafor::trainer_builders::{CommonTrainerBuilder, EnsembleTrainerBuilder};
 }
 
+pub mod dt {
+    //! Decision Tree implementation.
+    pub use crate::rafor::tree_classifier::Classifier;
+    pub use crate::rafor::tree_regressor::Regressor;
+}
+
 pub mod rf {
     //! Random Forest implementation.
     pub use crate::rafor::ensemble_classifier::Classifier;
+    pub use crate::rafor::ensemble_regressor::Regressor;
 }
 
 fn classify(proba: &[f32], mapping: &ClassesMapping) -> Vec<i64> {
@@ -61,3 +73,6 @@ impl<'a, T> Trainset<'a, T> {
 pub(crate) trait BatchPredictor {
     fn predict(&self, dataset: &[f32]) -> Vec<f32>;
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,13 @@ pub struct Gini {
     sum_squares: f64,
 }
 
+#[derive(Default, Clone)]
+pub struct Mse {
+    mean: f64,
+    sum_squares: f64,
+    total_weight: f64,
+}
+
 pub trait ImpurityMetric<Target> {
     fn push(&mut self, item: Target, weight: SampleWeight);
     fn pop(&mut self, item: Target, weight: SampleWeight);
@@ -51,5 +58,39 @@ impl ImpurityMetric<ClassTarget> for Gini {
 impl WithClasses for Gini {
     fn with_classes(num_classes: usize) -> Gini {
         Gini { bins: vec![0.; num_classes], total_weight: 0., sum_squares: 0. }
+    }
+}
+
+impl ImpurityMetric<f32> for Mse {
+    #[inline(always)]
+    fn push(&mut self, y: f32, weight: SampleWeight) {
+        let weight = weight as f64;
+        let y = y as f64;
+
+        let next_mean = self.mean + weight * (y - self.mean) / (self.total_weight + weight);
+        self.sum_squares += weight * (y - self.mean) * (y - next_mean);
+        self.mean = next_mean;
+        self.total_weight += weight;
+    }
+
+    #[inline(always)]
+    fn pop(&mut self, y: f32, weight: SampleWeight) {
+        let weight = weight as f64;
+        let y = y as f64;
+
+        let next_mean = y + self.total_weight * (self.mean - y) / (self.total_weight - weight);
+        self.sum_squares -= weight * (y - next_mean) * (y - self.mean);
+        self.mean = next_mean;
+        self.total_weight -= weight;
+    }
+
+    #[inline(always)]
+    fn pure(&self) -> bool {
+        self.sum_squares == 0.
+    }
+
+    #[inline(always)]
+    fn split_impurity(&self, other: &Self) -> f64 {
+        self.sum_squares + other.sum_squares
     }
 }

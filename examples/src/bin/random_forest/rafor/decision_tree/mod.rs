@@ -1,11 +1,15 @@
 mod block_tree;
 mod classifier_model;
+mod compact_tree;
 mod metrics;
+mod regressor_model;
 mod splitter;
 mod trainer;
 
 pub use block_tree::BlockTree;
 pub use classifier_model::ClassifierModel;
+pub use compact_tree::CompactTree;
+pub use regressor_model::RegressorModel;
 pub use trainer::MaxFeaturesPolicy;
 pub use trainer::TrainConfig;
 

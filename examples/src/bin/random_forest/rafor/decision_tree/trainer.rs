@@ -1,7 +1,6 @@
 use super::{Trainable, splitter::Splitter};
 use crate::rafor::{IndexRange, SampleWeight, Trainset};
 use rand::{SeedableRng, rngs::SmallRng, seq::SliceRandom};
-use serde::{Deserialize, Serialize};
 
 #[derive(Default)]
 struct Split {
@@ -11,7 +10,7 @@ struct Split {
 }
 
 /// Defines the limiting strategy for a number of features that are selected at each split.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
 pub enum MaxFeaturesPolicy {
     /// Takes `sqrt(total_features)`.
     SQRT,
@@ -22,7 +21,7 @@ pub enum MaxFeaturesPolicy {
 }
 
 /// Configuration for training a decision tree.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, serde::Serialize, serde::Deserialize)]
 pub struct TrainConfig {
     /// Max depth of a tree.
     pub max_depth: usize,

@@ -1,4 +1,4 @@
-use crate::rafor::{ClassTarget, SampleWeight};
+use crate::rafor::{ClassTarget, FloatTarget, SampleWeight};
 
 use super::metrics::*;
 
@@ -24,9 +24,20 @@ pub struct GiniSplitter {
     range_imp: Gini,
 }
 
+pub struct MseSplitter {
+    min_samples_leaf: usize,
+    range_imp: Mse,
+}
+
 impl GiniSplitter {
     pub fn new(num_classes: usize, min_samples_leaf: usize) -> Self {
         Self { num_classes, min_samples_leaf, range_imp: Gini::with_classes(num_classes) }
+    }
+}
+
+impl MseSplitter {
+    pub fn new(min_samples_leaf: usize) -> Self {
+        Self { min_samples_leaf, range_imp: Mse::default() }
     }
 }
 
@@ -43,6 +54,23 @@ impl Splitter<ClassTarget> for GiniSplitter {
 
     fn find_split(&self, data: &[(f32, ClassTarget, SampleWeight)], upper_imp: f64) -> Position {
         let left = Gini::with_classes(self.num_classes);
+        let right = self.range_imp.clone();
+        find_split(left, right, data, upper_imp, self.min_samples_leaf)
+    }
+}
+
+impl Splitter<FloatTarget> for MseSplitter {
+    fn prepare(&mut self, targets: &[(FloatTarget, SampleWeight)]) -> bool {
+        let mut mse = Mse::default();
+        for &(label, weight) in targets.iter() {
+            mse.push(label, weight);
+        }
+        self.range_imp = mse;
+        !self.range_imp.pure()
+    }
+
+    fn find_split(&self, data: &[(f32, FloatTarget, SampleWeight)], upper_imp: f64) -> Position {
+        let left = Mse::default();
         let right = self.range_imp.clone();
         find_split(left, right, data, upper_imp, self.min_samples_leaf)
     }
