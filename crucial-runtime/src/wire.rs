@@ -129,10 +129,13 @@ pub const ANSWER_HEADER: usize = 13;
 
 const _: () = assert!(REQUEST_HEADER <= HEADROOM);
 
+/// Where a request's frame starts in its buffer.
+const START: usize = HEADROOM - REQUEST_HEADER;
+
 /// A request's frame: its header is put into the headroom of `buffer`, before the arguments.
 #[must_use]
 pub fn request_frame<'a>(head: &Head, seq: u64, ack: u64, buffer: &'a mut [u8]) -> &'a [u8] {
-    let frame = &mut buffer[HEADROOM - REQUEST_HEADER..];
+    let frame = &mut buffer[START..];
     let length = (frame.len() - 4) as u32;
     frame[..4].copy_from_slice(&length.to_le_bytes());
     frame[4] = head.operation as u8;
@@ -142,6 +145,12 @@ pub fn request_frame<'a>(head: &Head, seq: u64, ack: u64, buffer: &'a mut [u8]) 
     frame[37..45].copy_from_slice(&head.tag.to_le_bytes());
     frame[45..47].copy_from_slice(&head.method.to_le_bytes());
     frame
+}
+
+/// The frame in a buffer that [`request_frame`] has filled.
+#[must_use]
+pub fn frame_in(buffer: &[u8]) -> &[u8] {
+    &buffer[START..]
 }
 
 /// The frame that takes back the call `seq`.

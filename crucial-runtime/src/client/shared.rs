@@ -69,8 +69,8 @@ struct Slot {
     node: NodeId,
     /// What is left of the time to find the node that answers it.
     patience: Patience,
-    /// Kept until the answer is here, to be sent again on another connection.
-    frame: Vec<u8>,
+    /// The request's buffer, kept until the answer is here, to be sent again on another connection.
+    request: Vec<u8>,
     /// Whether it does no harm to send it to a server that may have applied it.
     repeatable: bool,
     /// Whether it may have been applied, although there is no answer.
@@ -81,7 +81,15 @@ struct Slot {
 
 impl Slot {
     fn waits_at(&self, node: NodeId) -> bool {
-        self.node == node && !self.frame.is_empty()
+        self.node == node && !self.is_answered()
+    }
+
+    fn is_answered(&self) -> bool {
+        self.request.is_empty()
+    }
+
+    fn frame(&self) -> &[u8] {
+        wire::frame_in(&self.request)
     }
 
     /// What a failure means for this call.
@@ -119,8 +127,8 @@ impl Shared {
     pub(super) fn call(&self, request: OwnedRequest) -> BoxFuture<'static, Result<Vec<u8>>> {
         let inner = self.inner.clone();
         Box::pin(async move {
-            let OwnedRequest { head, mut buffer, timeout, repeatable, type_name, object, method } = request;
-            let answer = inner.submit(&head, repeatable, &mut buffer);
+            let OwnedRequest { head, buffer, timeout, repeatable, type_name, object, method } = request;
+            let answer = inner.submit(&head, repeatable, buffer);
             let result = match timeout {
                 None => answer.await,
                 Some(timeout) => answer.within(&head, timeout).await,
@@ -145,15 +153,15 @@ impl Drop for Shared {
 }
 
 impl Inner {
-    fn submit(self: Arc<Self>, head: &Head, repeatable: bool, buffer: &mut [u8]) -> Answer {
+    fn submit(self: Arc<Self>, head: &Head, repeatable: bool, mut request: Vec<u8>) -> Answer {
         let mut calls = self.calls.lock().unwrap();
         let seq = calls.base + calls.slots.len() as u64;
         let ack = calls.base;
-        let frame = wire::request_frame(head, seq, ack, buffer).to_vec();
+        let frame = wire::request_frame(head, seq, ack, &mut request);
         let node = self.link.routes.node(head);
         let state = match &calls.broken {
             None => {
-                self.write(&mut calls, node, &frame);
+                self.write(&mut calls, node, frame);
                 State::Waiting(None)
             }
             Some(error) => State::Answered(Err(error.clone())),
@@ -164,7 +172,7 @@ impl Inner {
             head: *head,
             node,
             patience,
-            frame,
+            request,
             repeatable,
             in_doubt: false,
             withdrawn: false,
@@ -223,12 +231,12 @@ impl Inner {
     fn send_again(self: &Arc<Self>, seq: u64) {
         let mut calls = self.calls.lock().unwrap();
         let Some(slot) = calls.slot(seq) else { return };
-        if slot.frame.is_empty() {
+        if slot.is_answered() {
             return;
         }
         let node = self.link.routes.node(&slot.head);
         slot.node = node;
-        let mut frames = slot.frame.clone();
+        let mut frames = slot.frame().to_vec();
         if slot.withdrawn {
             frames.extend_from_slice(&wire::withdraw_frame(&slot.head, seq));
         }
@@ -330,7 +338,7 @@ impl Calls {
 
     fn answer(&mut self, seq: u64, result: Result<Vec<u8>>) -> Option<Waker> {
         let slot = self.slot(seq)?;
-        slot.frame = Vec::new();
+        slot.request = Vec::new();
         match &mut slot.state {
             State::Waiting(waker) => {
                 let waker = waker.take();
@@ -351,7 +359,7 @@ impl Calls {
         let mut frames = Vec::new();
         for (i, slot) in self.slots.iter().enumerate() {
             if slot.waits_at(node) {
-                frames.extend_from_slice(&slot.frame);
+                frames.extend_from_slice(slot.frame());
                 if slot.withdrawn {
                     frames.extend_from_slice(&wire::withdraw_frame(&slot.head, self.base + i as u64));
                 }
