@@ -324,15 +324,25 @@ fn connect(server: &str, timeout: Duration, security: &Security) -> io::Result<C
     Err(last)
 }
 
-/// Sets what every connection needs: no delay of small writes, and probes that find a peer that is gone.
+/// How long a peer may say nothing before it is asked whether it is there, how often it is asked, and how many times.
+const QUIET: Duration = Duration::from_secs(10);
+const PROBE: Duration = Duration::from_secs(5);
+const PROBES: u32 = 3;
+/// When a connection is given up. With nothing on its way, probes find that the peer is gone. With something, there are no
+/// probes: TCP repeats what wasn't acknowledged, ever less often, up to two minutes apart. So after a cut of the network a
+/// call would wait for as long again as the cut took. It takes a new connection instead; its session sees to it that a call
+/// that has been applied is not applied twice.
+const GONE: Duration = Duration::from_secs(QUIET.as_secs() + PROBE.as_secs() * PROBES as u64);
+
+/// Sets what every connection needs: no delay of small writes, and that a peer that is gone is found.
 pub fn prepare(stream: &impl std::os::fd::AsFd) -> io::Result<()> {
     let socket = socket2::SockRef::from(stream);
     socket.set_tcp_nodelay(true)?;
-    let probes = socket2::TcpKeepalive::new()
-        .with_time(Duration::from_secs(10))
-        .with_interval(Duration::from_secs(5))
-        .with_retries(3);
-    socket.set_tcp_keepalive(&probes)
+    let probes = socket2::TcpKeepalive::new().with_time(QUIET).with_interval(PROBE).with_retries(PROBES);
+    socket.set_tcp_keepalive(&probes)?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(GONE))?;
+    Ok(())
 }
 
 /// Makes a request about the run to every node. One that can't be reached finds out by itself, when leases end.
@@ -388,5 +398,18 @@ impl Dso for Remote {
         }
         // If the server can't be reached now, the run's lease ends it.
         everywhere(&self.link, &mut OwnedRequest::end_run());
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_is_given_up_when_nothing_is_acknowledged() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        prepare(&stream).unwrap();
+        assert_eq!(socket2::SockRef::from(&stream).tcp_user_timeout().unwrap(), Some(GONE));
     }
 }
