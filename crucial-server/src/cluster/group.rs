@@ -159,6 +159,17 @@ impl Group {
         self.raft.metrics().borrow_watched().current_leader
     }
 
+    /// Waits until somebody else leads than `leader`, as far as this node knows.
+    pub async fn led_by_another(&self, leader: NodeId) {
+        let mut metrics = self.raft.metrics();
+        while self.leader().is_none_or(|now| now == leader) {
+            if metrics.changed().await.is_err() {
+                // The group has stopped: nobody will.
+                std::future::pending().await
+            }
+        }
+    }
+
     /// The term, as far as this node knows.
     #[must_use]
     pub fn term(&self) -> u64 {

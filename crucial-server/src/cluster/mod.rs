@@ -452,7 +452,15 @@ impl Cluster {
             });
         };
         let ask = |node: peers::NodeClient, cx| async move { node.change(cx, change, passed_on + 1).await };
-        self.peers.ask(leader, None, Lane::Urgent, Duration::from_secs(5), ask).await?
+        tokio::select! {
+            answer = self.peers.ask(leader, None, Lane::Urgent, Duration::from_secs(5), ask) => answer?,
+            // One that stands still doesn't answer. It may have made the change, or make it yet; whoever tries again asks for
+            // the same one, which changes nothing if it has been made.
+            () = self.meta.led_by_another(leader) => Err(Error::Io {
+                what: "changing the cluster".to_owned(),
+                reason: format!("node {leader}, which led the membership, leads it no longer"),
+            }),
+        }
     }
 
     /// Makes a change, and tries again for some time while nobody can.
