@@ -43,7 +43,7 @@ const RESULTS: usize = 100;
 const POLL: Duration = Duration::from_millis(1);
 const FORKS: [usize; 3] = [5, 20, 80];
 /// How long a forked task takes.
-const WORK: Duration = Duration::from_millis(200);
+const WORK: Duration = Duration::from_secs(2);
 
 type Times = [Vec<f64>; 2];
 
@@ -502,10 +502,10 @@ fn redis_results(redis: &Redis, way: Way) -> Result<f64, Error> {
 
 // ---- Fork and join
 
-/// Does nothing for so many milliseconds.
+/// Does nothing for so many seconds.
 #[cloud_fn]
-fn sleep(millis: u64) {
-    thread::sleep(Duration::from_millis(millis));
+fn sleep(seconds: u64) {
+    thread::sleep(Duration::from_secs(seconds));
 }
 
 /// What it costs to run tasks of a fixed length in processes, beyond that length.
@@ -517,7 +517,7 @@ fn fork_join(effort: Effort, figures: &mut Vec<Figure>) -> Result<(), Error> {
     let fork = |tasks: usize| -> Result<f64, Error> {
         let begin = Instant::now();
         let threads: Vec<_> =
-            (0..tasks).map(|_| crucial::thread::spawn(|| sleep(WORK.as_millis() as u64))).collect();
+            (0..tasks).map(|_| crucial::thread::spawn(|| sleep(WORK.as_secs()))).collect();
         threads.into_iter().try_for_each(crucial::thread::JoinHandle::join)?;
         Ok((begin.elapsed() - WORK).as_secs_f64() * 1e3)
     };
@@ -529,7 +529,7 @@ fn fork_join(effort: Effort, figures: &mut Vec<Figure>) -> Result<(), Error> {
             eprintln!("sync, fork-join of {tasks}: round {round} of {rounds}");
             times.push(fork(tasks)?);
         }
-        let case = format!("fork-join of {tasks} processes, beyond their {} ms", WORK.as_millis());
+        let case = format!("fork-join of {tasks} processes, beyond their {} s", WORK.as_secs());
         let ours = median(&times);
         let (unit, peer) = (Unit::Millis, Peer::Nothing);
         figures.push(Figure { bench: "sync", case, unit, ours, peer, rounds, goal: None });
