@@ -321,17 +321,24 @@ mod tests {
 
     #[test]
     fn limits_depend_on_the_example() {
-        let difference = |example: &str, changed_lines, percent| Difference {
-            example: example.into(),
-            std_lines: 100,
-            changed_lines,
-            percent,
-        };
-        assert!(check(&[difference("pi", 5, 9.0), difference("kmeans", 3, 3.0)]).is_ok());
-        let error =
-            check(&[difference("pi", 6, 6.0), difference("kmeans", 4, 3.01)]).unwrap_err().to_string();
+        let difference = |example: &str, lines, changed| Difference::new(example.into(), lines, changed);
+        // So large that what is changed elsewhere is little of them all.
+        let large = || difference("large", 10_000, 100);
+        assert!(check(&[difference("pi", 50, 5), difference("kmeans", 100, 3), large()]).is_ok());
+        let error = check(&[difference("pi", 200, 6), difference("kmeans", 100, 4), large()]).unwrap_err();
+        let error = error.to_string();
         assert!(error.contains("pi differs by 6 lines") && error.contains("kmeans differs"), "{error}");
-        assert!(check(&[difference("other", 6, 6.0)]).is_ok());
-        assert!(check(&[difference("other", 7, 7.0)]).is_err());
+        assert!(check(&[difference("other", 100, 6), large()]).is_ok());
+        assert!(check(&[difference("other", 100, 7), large()]).is_err());
+    }
+
+    #[test]
+    fn all_together_have_a_limit() {
+        let two = |changed| [5, changed].map(|changed| Difference::new("other".into(), 100, changed));
+        assert!(check(&two(1)).is_ok());
+        assert_eq!(
+            check(&two(2)).unwrap_err().to_string(),
+            "all together differs by 7 lines, 3.50 %; the limit is 3 %"
+        );
     }
 }

@@ -516,8 +516,7 @@ fn fork_join(effort: Effort, figures: &mut Vec<Figure>) -> Result<(), Error> {
     let rounds = effort.rounds(ROUNDS);
     let fork = |tasks: usize| -> Result<f64, Error> {
         let begin = Instant::now();
-        let threads: Vec<_> =
-            (0..tasks).map(|_| crucial::thread::spawn(|| sleep(WORK.as_secs()))).collect();
+        let threads: Vec<_> = (0..tasks).map(|_| crucial::thread::spawn(|| sleep(WORK.as_secs()))).collect();
         threads.into_iter().try_for_each(crucial::thread::JoinHandle::join)?;
         Ok((begin.elapsed() - WORK).as_secs_f64() * 1e3)
     };
