@@ -36,7 +36,7 @@ use crucial_runtime::{
     run,
     task::IntoTask,
 };
-use tokio::task::JoinSet;
+use futures::stream::{FuturesUnordered, StreamExt};
 
 pub use self::builder::Builder;
 pub(crate) use self::queue::Queue;
@@ -220,7 +220,8 @@ impl Executor {
         run::may_block(&what)?;
         let mut rest = AbortOnDrop(Vec::new());
         let mut decoders = Vec::new();
-        let mut outcomes = JoinSet::new();
+        // They come in the order in which they are there: the last failure is the last one.
+        let mut outcomes = FuturesUnordered::new();
         let mut failure = None;
         for task in self.submit_all(tasks) {
             match task {
@@ -229,17 +230,16 @@ impl Executor {
                     let (task, function) = (decoders.len(), handle.thread().function().to_owned());
                     let (outcome, decode) = handle.into_outcome();
                     decoders.push(decode);
-                    let outcome = async move {
+                    outcomes.push(async move {
                         (task, outcome.await.unwrap_or_else(|_| Err(backend::never(&function))))
-                    };
-                    outcomes.spawn_on(outcome, run::io());
+                    });
                 }
                 Err(error) => failure = Some(error),
             }
         }
         let first = async {
-            while let Some(outcome) = outcomes.join_next().await {
-                match outcome.expect("it doesn't panic, and is not aborted") {
+            while let Some(outcome) = outcomes.next().await {
+                match outcome {
                     (task, Ok(bytes)) => return decoders[task](&bytes),
                     (_, Err(error)) => failure = Some(error),
                 }
@@ -308,6 +308,7 @@ struct AbortOnDrop(Vec<crate::thread::AbortHandle>);
 
 impl Drop for AbortOnDrop {
     fn drop(&mut self) {
-        self.0.iter().for_each(crate::thread::AbortHandle::abort);
+        // Those that wait are behind those that run: none of them may get the place of one that was aborted before it.
+        self.0.iter().rev().for_each(crate::thread::AbortHandle::abort);
     }
 }
