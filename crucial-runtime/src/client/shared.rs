@@ -10,7 +10,7 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex, atomic::Ordering},
     task::{Context, Poll, Waker},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::{
@@ -77,6 +77,14 @@ struct Slot {
     in_doubt: bool,
     /// The caller gave up: its call is taken back if it is parked.
     withdrawn: bool,
+    /// It is about to be sent again.
+    ///
+    /// Invariant: that is so at most once at a time, and where it was just sent again, after a pause. Two nodes may each name
+    /// the other for a while; every answer then is a change of the routes, and if each change sent all calls again, each of
+    /// which is answered, they would soon be busy with nothing else.
+    again: bool,
+    /// When it was sent again.
+    repeated: Option<Instant>,
 }
 
 impl Slot {
@@ -176,6 +184,8 @@ impl Inner {
             repeatable,
             in_doubt: false,
             withdrawn: false,
+            again: false,
+            repeated: None,
         });
         drop(calls);
         Answer { inner: self, seq, head: *head, taken: false }
@@ -231,9 +241,11 @@ impl Inner {
     fn send_again(self: &Arc<Self>, seq: u64) {
         let mut calls = self.calls.lock().unwrap();
         let Some(slot) = calls.slot(seq) else { return };
+        slot.again = false;
         if slot.is_answered() {
             return;
         }
+        slot.repeated = Some(Instant::now());
         let node = self.link.routes.node(&slot.head);
         slot.node = node;
         let mut frames = slot.frame().to_vec();
@@ -262,14 +274,20 @@ impl Inner {
             let error = slot.fails(Error::Unreachable { tried, after });
             return calls.answer(seq, Err(error));
         };
+        if !std::mem::replace(&mut slot.again, true) {
+            self.send_later(seq, if at_once { Duration::ZERO } else { pause });
+        }
+        None
+    }
+
+    fn send_later(self: &Arc<Self>, seq: u64, pause: Duration) {
         let inner = self.clone();
         run::own().spawn(async move {
-            if !at_once {
+            if !pause.is_zero() {
                 tokio::time::sleep(pause).await;
             }
             inner.send_again(seq);
         });
-        None
     }
 
     /// Sends the calls that wait at `node` to other nodes, if their objects are there by now. With `lost` the node can't
@@ -296,7 +314,10 @@ impl Inner {
             if routes.node(&slot.head) != node {
                 // If there is a connection, it was sent.
                 slot.in_doubt |= lost.is_none();
-                moved.push(seq);
+                if !std::mem::replace(&mut slot.again, true) {
+                    let since = slot.repeated.map_or(PAUSE, |at| at.elapsed());
+                    moved.push((seq, PAUSE.saturating_sub(since)));
+                }
             }
         }
         let mut wakers = Vec::new();
@@ -305,7 +326,13 @@ impl Inner {
         }
         calls.forget();
         drop(calls);
-        moved.into_iter().for_each(|seq| self.send_again(seq));
+        for (seq, pause) in moved {
+            if pause.is_zero() {
+                self.send_again(seq);
+            } else {
+                self.send_later(seq, pause);
+            }
+        }
         wakers.into_iter().for_each(Waker::wake);
     }
 
