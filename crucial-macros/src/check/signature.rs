@@ -102,6 +102,9 @@ fn modifiers(sig: &Signature, kind: Kind, errors: &mut Errors) -> bool {
 
 fn generics(sig: &Signature, kind: Kind, errors: &mut Errors) -> bool {
     let name = kind.name();
+    let by_name = |remedy| {
+        format!("{name} can't be generic: it is called by name, and every name stands for one body. {remedy}")
+    };
     let mut fine = true;
     for param in &sig.generics.params {
         let message = match (param, kind) {
@@ -110,18 +113,11 @@ fn generics(sig: &Signature, kind: Kind, errors: &mut Errors) -> bool {
             }
             // It names its instances.
             (_, Kind::CloudFn) => continue,
-            (_, kind) => {
-                let remedy = match kind {
-                    Kind::CloudFn | Kind::SharedFn => {
-                        "Write one function for each type, each calling a generic one, or take an enum"
-                    }
-                    Kind::Method | Kind::Constructor => {
-                        "Put the parameter on the struct, which names its instances, or take an enum"
-                    }
-                };
-                format!(
-                    "{name} can't be generic: it is called by name, and every name stands for one body. {remedy}"
-                )
+            (_, Kind::SharedFn) => {
+                by_name("Write one function for each type, each calling a generic one, or take an enum")
+            }
+            (_, Kind::Method | Kind::Constructor) => {
+                by_name("Put the parameter on the struct, which names its instances, or take an enum")
             }
         };
         errors.on(param, message);

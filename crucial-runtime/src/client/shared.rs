@@ -545,7 +545,7 @@ async fn drive(calls: Arc<Inner>, node: NodeId) {
     }
 }
 
-/// The pause between attempts to reach a node of a cluster.
+/// The pause between attempts to reach a node of a cluster, and between two moves of a call as routes change.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Writes and reads until the connection breaks (an error) or nobody needs it any more.
