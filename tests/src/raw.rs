@@ -1,8 +1,10 @@
-//! A client that speaks the protocol by hand, so that it can break it.
+//! A client, and a node of a cluster, that speak the protocol by hand, so that they can break it.
 
 use std::{
     io::{self, Read, Write},
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
+    sync::Arc,
+    thread,
     time::Duration,
 };
 
@@ -13,7 +15,7 @@ use crucial_runtime::{
     id::{self, MemberId, ObjectId, RunId, SessionId},
     object::{Methods, TypeInfo, lookup},
     reference::Lifetime,
-    wire::{self, Hello, MAGIC, Plane, Welcome},
+    wire::{self, Elsewhere, Hello, Incoming, MAGIC, Map, Place, Plane, Welcome},
 };
 
 use crate::PATIENCE;
@@ -176,7 +178,7 @@ impl Raw {
             if answer.elsewhere()?.is_none() {
                 return answer.result().map(<[u8]>::to_vec);
             }
-            std::thread::sleep(Duration::from_millis(20));
+            thread::sleep(Duration::from_millis(20));
         }
     }
 
@@ -216,4 +218,66 @@ pub fn throw(address: &str, bytes: &[u8]) -> Vec<u8> {
     let mut answer = Vec::new();
     let _ = stream.take(1 << 20).read_to_end(&mut answer);
     answer
+}
+
+/// What a node that speaks the protocol by hand says to a call of an object.
+#[derive(Clone, Debug)]
+pub enum Says {
+    /// This is its result.
+    Result(Vec<u8>),
+    /// The call was taken, but another node serves the object by now.
+    Moved,
+    /// Nothing: the connection ends.
+    Nothing,
+}
+
+/// Starts the only node of a cluster, which grants all that isn't a call of an object. Returns its address.
+///
+/// # Panics
+/// If it can't listen.
+#[must_use]
+pub fn node(says: impl Fn(&Incoming<'_>) -> Says + Send + Sync + 'static) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let nodes = [(1, address.clone())].into();
+    let place = Place { node: 1, map: Map { epoch: 1, nodes, owners: vec![1] } };
+    let says = Arc::new(says);
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (place, says) = (place.clone(), says.clone());
+            // It ends when the client is gone.
+            thread::spawn(move || converse(stream?, &place, &*says));
+        }
+    });
+    address
+}
+
+fn converse(mut stream: TcpStream, place: &Place, says: &dyn Fn(&Incoming<'_>) -> Says) -> io::Result<()> {
+    stream.read_exact(&mut [0; MAGIC.len() + 1])?;
+    read_frame(&mut stream)?;
+    let welcome = Welcome { node: 1, resumed: true, frame_limit: 1 << 20, cluster: Some(place.clone()) };
+    stream.write_all(&wire::value_frame(&Ok::<_, Error>(welcome)))?;
+    loop {
+        let body = read_frame(&mut stream)?;
+        let call = wire::parse_request(&body).map_err(io::Error::other)?;
+        let mut answer = Vec::new();
+        let start = wire::begin_answer(&mut answer);
+        match call.head.operation {
+            Operation::Attend => continue,
+            Operation::Call => match says(&call) {
+                Says::Result(bytes) => answer.extend(bytes),
+                Says::Nothing => return Ok(()),
+                Says::Moved => {
+                    answer.clear();
+                    let elsewhere = Elsewhere { map: place.map.clone(), leader: None, begun: true };
+                    wire::elsewhere_answer(&mut answer, call.seq, &elsewhere);
+                    stream.write_all(&answer)?;
+                    continue;
+                }
+            },
+            _ => {}
+        }
+        wire::end_answer(&mut answer, start, call.seq, Ok(()), u64::MAX);
+        stream.write_all(&answer)?;
+    }
 }

@@ -3,6 +3,7 @@
 use std::{
     io::{Read, Write},
     net::Shutdown,
+    sync::atomic::{AtomicU64, Ordering::SeqCst},
     time::{Duration, Instant},
 };
 
@@ -21,7 +22,7 @@ use tests::{
     panic_of,
     process::{Signal, is_alive, signal},
     random::Random,
-    raw::{self, Raw},
+    raw::{self, Raw, Says},
     server::{LocalServer, OwnRun, ServerProcess, client},
 };
 
@@ -567,4 +568,41 @@ fn two_keys_with_one_identity_are_no_way_into_anothers_object() {
     codec::encode("a constructor call", &create, &mut encoded).unwrap();
     let error = raw.ask(&head(Operation::Create, 5, tag, 0), 2000, &encoded).unwrap_err();
     assert_says(&error, &["the same identity", "choose another key"]);
+}
+
+/// Has a call made that is moved, then kept for longer than the client looks for nodes, then moved again.
+fn kept_for_long(after: Says) {
+    let calls = AtomicU64::new(0);
+    let address = raw::node(move |_| match calls.fetch_add(1, SeqCst) % 4 {
+        1 => {
+            std::thread::sleep(Duration::from_millis(900));
+            after.clone()
+        }
+        3 => Says::Result(vec![7]),
+        _ => Says::Moved,
+    });
+    let _run = OwnRun::enter(impatient(&address));
+    let tally = Tally::at("t").persistent().new(0);
+    assert_eq!(tally.add(1), 7);
+    assert_eq!(tally.remote().add(1).wait(), Ok(7));
+}
+
+#[::core::prelude::v1::test]
+fn a_parked_call_may_be_moved_more_than_once() {
+    kept_for_long(Says::Moved);
+}
+
+#[::core::prelude::v1::test]
+fn a_parked_call_that_was_moved_may_lose_its_node() {
+    kept_for_long(Says::Nothing);
+}
+
+#[::core::prelude::v1::test]
+fn a_call_that_nobody_keeps_fails_in_the_end() {
+    let address = raw::node(|_| Says::Moved);
+    let _run = OwnRun::enter(impatient(&address));
+    let tally = Tally::at("t").persistent().new(0);
+    assert!(matches!(tally.remote().get().wait(), Err(Error::Unreachable { .. })));
+    assert!(matches!(tally.remote().add(1).wait(), Err(Error::OutcomeUnknown { .. })));
+    assert_says(&panic_of(|| tally.add(1)), &["none of them serves the object"]);
 }

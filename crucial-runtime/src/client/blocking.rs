@@ -202,6 +202,7 @@ impl Lane {
             let connection = &mut self.connections[place].1;
             sent_to = Some(connection.node);
             let goes_on = || at.is_some() || link.routes.node(&head) == node;
+            let sent = patience.has_begun().then(Instant::now);
             match connection.attempt(link, &head, self.seq, frame, deadline, goes_on) {
                 Ok(Attempt::Answered(end)) => {
                     let answer = wire::parse_answer(&connection.input[4..end])?;
@@ -221,6 +222,9 @@ impl Lane {
                 Ok(Attempt::Moved) => in_doubt = true,
                 Ok(Attempt::Elsewhere(elsewhere)) => {
                     in_doubt |= elsewhere.begun;
+                    if elsewhere.begun {
+                        sent.inspect(|sent| patience.was_taken(*sent));
+                    }
                     link.routes.elsewhere(&head, node, &elsewhere);
                     let moved = link.routes.node(&head) != node;
                     let at_once = moved && patience.is_fresh();
@@ -234,6 +238,7 @@ impl Lane {
                 Err(error) => {
                     tracing::debug!(%error, "the connection broke; connecting again");
                     self.connections.swap_remove(place);
+                    sent.inspect(|sent| patience.was_taken(*sent));
                     in_doubt = true;
                 }
             }

@@ -24,11 +24,26 @@ impl Patience {
         Patience { since: Some(Instant::now()), ..Self::new(limit) }
     }
 
+    /// Whether the time runs.
+    pub(super) fn has_begun(&self) -> bool {
+        self.since.is_some()
+    }
+
     /// Whether nothing has failed yet; from now on something has.
     pub(super) fn is_fresh(&mut self) -> bool {
         let fresh = self.since.is_none();
         self.since.get_or_insert_with(Instant::now);
         fresh
+    }
+
+    /// A node had the call from `sent` until now, and then did not answer it.
+    ///
+    /// Invariant: the time runs while no node takes the call. One that is parked may be moved again and again, or lose its
+    /// node, hours after it was moved first; each time, finding the next node has all the time.
+    pub(super) fn was_taken(&mut self, sent: Instant) {
+        if sent.elapsed() > PAUSE.1 {
+            *self = Self::new(self.limit);
+        }
     }
 
     /// The pause before the next attempt, if there is to be one. The pauses grow.

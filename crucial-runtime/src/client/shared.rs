@@ -96,6 +96,13 @@ impl Slot {
         self.request.is_empty()
     }
 
+    /// A node has not answered it, but may have had it for long.
+    fn was_taken(&mut self) {
+        if let Some(sent) = self.repeated {
+            self.patience.was_taken(sent);
+        }
+    }
+
     fn frame(&self) -> &[u8] {
         wire::frame_in(&self.request)
     }
@@ -265,6 +272,9 @@ impl Inner {
     ) -> Option<Waker> {
         let slot = calls.slot(seq).filter(|slot| slot.waits_at(from))?;
         slot.in_doubt |= elsewhere.begun;
+        if elsewhere.begun {
+            slot.was_taken();
+        }
         let routes = &self.link.routes;
         routes.elsewhere(&slot.head, from, elsewhere);
         let at_once = slot.patience.is_fresh() && routes.node(&slot.head) != from;
@@ -384,8 +394,9 @@ impl Calls {
     /// The frames of all unanswered calls of a node, for a new connection.
     fn unanswered(&mut self, node: NodeId) -> Vec<u8> {
         let mut frames = Vec::new();
-        for (i, slot) in self.slots.iter().enumerate() {
+        for (i, slot) in self.slots.iter_mut().enumerate() {
             if slot.waits_at(node) {
+                slot.repeated = Some(Instant::now());
                 frames.extend_from_slice(slot.frame());
                 if slot.withdrawn {
                     frames.extend_from_slice(&wire::withdraw_frame(&slot.head, self.base + i as u64));
@@ -535,11 +546,10 @@ async fn drive(calls: Arc<Inner>, node: NodeId) {
             Err(error) => {
                 tracing::debug!(%error, "the shared connection broke; connecting again");
                 let mut calls = calls.calls.lock().unwrap();
-                calls
-                    .slots
-                    .iter_mut()
-                    .filter(|slot| slot.waits_at(node))
-                    .for_each(|slot| slot.in_doubt = true);
+                calls.slots.iter_mut().filter(|slot| slot.waits_at(node)).for_each(|slot| {
+                    slot.in_doubt = true;
+                    slot.was_taken();
+                });
             }
         }
     }
