@@ -1122,6 +1122,22 @@ pub(super) mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_partition_that_was_put_away_takes_no_memory() {
+        let [first, second, third] = start_three(false).await;
+        let (number, partition) = second.open_partitions().remove(0);
+        let state = partition.state();
+        second.put_away(number, &partition.group).await;
+        drop(partition);
+        let gone = async {
+            while state.strong_count() > 0 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(CHANGE, gone).await.expect("something holds the objects");
+        close(&[&third, &second, &first]).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_node_votes_in_no_group_that_it_has_forgotten() {
         let [first, second, third] = start_three(false).await;
         let (number, partition) = second.open_partitions().remove(0);

@@ -440,7 +440,7 @@ impl Cluster {
         if self.meta.leads() {
             let mut bytes = Vec::new();
             codec::encode("a change", &change, &mut bytes)?;
-            let written = self.meta.raft.client_write(Command(bytes)).await;
+            let written = self.meta.raft.client_write(Command(bytes.into())).await;
             let outcome = written.map_err(|e| group::stopped(META, &e))?.data;
             return codec::decode::<Result<NodeId>>("an outcome", &outcome.0)?;
         }

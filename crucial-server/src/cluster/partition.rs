@@ -3,10 +3,7 @@
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     fmt,
-    sync::{
-        Arc, Mutex, Weak,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, Weak},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -18,7 +15,6 @@ use crucial_runtime::{
     id::{self, MemberId, ObjectId, SessionId},
     wire::{self, Elsewhere, Incoming},
 };
-use futures::{StreamExt, stream::FuturesUnordered};
 use openraft::impls::ProgressResponder;
 use tokio::sync::Notify;
 
@@ -36,8 +32,6 @@ use crate::{
     session::Begin,
 };
 
-/// How many log entries of a partition are on their way at once. More make each of them smaller.
-const DEPTH: usize = 2;
 /// A log entry takes no more calls when it has so many bytes.
 const FULL: usize = 1 << 20;
 /// The longest call of a persistent object. The log limits its entries.
@@ -58,7 +52,7 @@ pub struct State {
     pending: Mutex<Pending>,
     gathered: Notify,
     /// The node leads the replicas no more: what is on its way is not waited for.
-    given_up: AtomicBool,
+    given_up: Notify,
 }
 
 impl fmt::Debug for State {
@@ -120,7 +114,7 @@ impl State {
             replica: Replica::default(),
             pending: Mutex::default(),
             gathered: Notify::new(),
-            given_up: AtomicBool::new(false),
+            given_up: Notify::new(),
         })
     }
 
@@ -158,6 +152,12 @@ impl Partition {
     #[must_use]
     pub fn replica(&self) -> &Replica {
         &self.state.replica
+    }
+
+    /// What of it may outlive it.
+    #[cfg(test)]
+    pub(super) fn state(&self) -> Weak<State> {
+        Arc::downgrade(&self.state)
     }
 
     /// Serves a request, if this node leads: appends its answer to `out`, unless it comes later. Says whether it does.
@@ -212,10 +212,10 @@ impl Partition {
 
     /// Sends all calls that wait here to the new leader.
     pub(crate) fn give_up(&self, elsewhere: &Elsewhere) {
-        self.state.given_up.store(true, Ordering::SeqCst);
-        self.state.gathered.notify_one();
         let waiting = {
             let mut pending = self.state.pending.lock().unwrap();
+            // Under the lock, so that whoever has taken calls into an entry is told, and nobody who does so later.
+            self.state.given_up.notify_waiters();
             // What is not in the log must not get there later: its session may be forgotten by then.
             pending.gathered.clear();
             pending.absent.clear();
@@ -293,48 +293,52 @@ impl Partition {
     }
 }
 
+impl Drop for Partition {
+    fn drop(&mut self) {
+        // What waits for calls ends, and with it goes the state.
+        self.state.gathered.notify_one();
+    }
+}
+
 fn micros() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros() as u64
 }
 
-/// Puts the calls that gather into the log, until the partition is dropped.
-async fn propose(partition: Weak<Partition>, limits: Limits) {
-    let Some(state) = partition.upgrade().map(|p| p.state.clone()) else { return };
-    let mut flying = FuturesUnordered::new();
+/// Puts the calls that gather into the log, until the partition is dropped: one entry at a time. What comes meanwhile goes
+/// together with the next, since an entry costs more than the calls in it.
+///
+/// Invariant: what becomes of an entry is waited for, until its calls have been given up.
+async fn propose(weak: Weak<Partition>, limits: Limits) {
+    let Some(state) = weak.upgrade().map(|p| p.state.clone()) else { return };
     loop {
-        tokio::select! {
-            () = state.gathered.notified() => {}
-            Some(ended) = flying.next() => {
-                let ended: Result<Result<_, _>, _> = ended;
-                let failed = match ended {
-                    Ok(Ok(_)) => None,
-                    Ok(Err(error)) => Some(ToString::to_string(&error)),
-                    Err(_) => Some("the group has stopped".to_owned()),
-                };
-                if let Some(error) = failed {
-                    tracing::debug!(%error, "a log entry is not this node's to write");
-                    let Some(partition) = partition.upgrade() else { return };
-                    partition.give_up(&Elsewhere { leader: partition.group.leader(), ..Elsewhere::default() });
-                }
-            }
-        }
-        if state.given_up.swap(false, Ordering::SeqCst) {
-            flying.clear();
-        }
-        let Some(partition) = partition.upgrade() else { return };
-        while flying.len() < DEPTH {
-            let command = {
+        state.gathered.notified().await;
+        loop {
+            let Some(partition) = weak.upgrade() else { return };
+            let (next, given_up) = {
                 let mut pending = state.pending.lock().unwrap();
+                let given_up = state.given_up.notified();
                 let Some(next) = pending.gathered.pop_front() else { break };
-                next
+                (next, given_up)
             };
-            let command = Command(command.finish(micros(), id::fresh() as u64, &limits));
+            let command = Command(next.finish(micros(), id::fresh() as u64, &limits).into());
             let (responder, ended) = ProgressResponder::complete_only();
             if partition.group.raft.client_write_ff(command, Some(responder)).await.is_err() {
                 partition.give_up(&Elsewhere::default());
                 break;
             }
-            flying.push(ended);
+            // Nobody else may have it any more.
+            drop(partition);
+            let failed = tokio::select! {
+                ended = ended => match ended {
+                    Ok(Ok(_)) => continue,
+                    Ok(Err(error)) => ToString::to_string(&error),
+                    Err(_) => "the group has stopped".to_owned(),
+                },
+                () = given_up => continue,
+            };
+            tracing::debug!(%failed, "a log entry is not this node's to write");
+            let Some(partition) = weak.upgrade() else { return };
+            partition.give_up(&Elsewhere { leader: partition.group.leader(), ..Elsewhere::default() });
         }
     }
 }

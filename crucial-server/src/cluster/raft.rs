@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 /// A node of the cluster. The number is never given to another node.
@@ -23,9 +24,10 @@ impl fmt::Display for Peer {
     }
 }
 
-/// What a log entry asks of a group's state machine, encoded: the log does not look into it.
+/// What a log entry asks of a group's state machine, encoded: the log does not look into it. Copies share the bytes: the
+/// log, the machine and each follower's replication get one.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Command(#[serde(with = "crucial_runtime::bulk")] pub Vec<u8>);
+pub struct Command(pub Bytes);
 
 impl fmt::Debug for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -48,19 +48,41 @@ fn main() -> ExitCode {
                 .help("How many seeds at once; as many as the machine runs, if it isn't said"),
         )
         .arg(
+            Arg::new("limit")
+                .long("limit")
+                .value_name("SECONDS")
+                .value_parser(value_parser!(u64))
+                .default_value("300")
+                .help("How long a seed may take by a real clock: one that takes longer fails"),
+        )
+        .arg(
             Arg::new("log")
                 .long("log")
                 .value_name("FILTER")
                 .help("Logs what happens, as the tracing crate's filter says"),
         )
         .get_matches();
+    let limit = Duration::from_secs(*matches.get_one("limit").expect("it has a default"));
     if let Some(seed) = matches.get_one::<u64>("seed") {
+        end_after(limit, *seed);
         return one(*seed, matches.get_one::<String>("log").map_or("", String::as_str));
     }
     let seeds = matches.get_one::<Range<u64>>("seeds").cloned().unwrap_or(0..100);
     let most = matches.get_one::<u64>("minutes").map(|minutes| Duration::from_secs(minutes * 60));
     let jobs = matches.get_one::<usize>("jobs").copied();
-    many(seeds, most, jobs.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from)))
+    many(seeds, most, limit, jobs.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from)))
+}
+
+/// Ends the process if it is still there after `limit`: a simulated clock stands still while a node does something for ever.
+fn end_after(limit: Duration, seed: u64) {
+    let end = determinism::wall_clock() + limit;
+    thread::spawn(move || {
+        while determinism::wall_clock() < end {
+            thread::sleep(Duration::from_millis(100));
+        }
+        println!("seed {seed}: FAILED, it was not over after {} s", limit.as_secs());
+        std::process::exit(1);
+    });
 }
 
 fn seeds(text: &str) -> Result<Range<u64>, String> {
@@ -116,7 +138,7 @@ fn one(seed: u64, log: &str) -> ExitCode {
 }
 
 /// Simulates many seeds, each in a process of its own; begins none after `most`.
-fn many(seeds: Range<u64>, most: Option<Duration>, jobs: usize) -> ExitCode {
+fn many(seeds: Range<u64>, most: Option<Duration>, limit: Duration, jobs: usize) -> ExitCode {
     let start = determinism::wall_clock();
     let is_late = || most.is_some_and(|most| determinism::wall_clock() - start >= most);
     let (next, failed, calls) = (AtomicU64::new(seeds.start), Mutex::new(Vec::new()), AtomicU64::new(0));
@@ -131,7 +153,7 @@ fn many(seeds: Range<u64>, most: Option<Duration>, jobs: usize) -> ExitCode {
                         return;
                     }
                     begun.fetch_add(1, SeqCst);
-                    match child(seed) {
+                    match child(seed, limit) {
                         Ok(output) => {
                             let text = String::from_utf8_lossy(&output.stdout);
                             let made = text.split(", ").find_map(|part| part.strip_suffix(" calls"));
@@ -166,6 +188,7 @@ fn many(seeds: Range<u64>, most: Option<Duration>, jobs: usize) -> ExitCode {
     if failed.is_empty() && !broken.into_inner() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn child(seed: u64) -> std::io::Result<Output> {
-    Command::new(std::env::current_exe()?).args(["--seed", &seed.to_string()]).output()
+fn child(seed: u64, limit: Duration) -> std::io::Result<Output> {
+    let args = ["--seed", &seed.to_string(), "--limit", &limit.as_secs().to_string()];
+    Command::new(std::env::current_exe()?).args(args).output()
 }

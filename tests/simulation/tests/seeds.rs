@@ -28,6 +28,16 @@ fn a_seed_has_one_run() {
 }
 
 #[test]
+fn a_seed_that_takes_too_long_fails() {
+    let args = ["--seeds", "1..2", "--limit", "0"];
+    let output = Command::new(env!("CARGO_BIN_EXE_simulation")).args(args).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(!output.status.success(), "{text}");
+    assert!(text.contains("seed 1: FAILED, it was not over after 0 s"), "{text}");
+    assert!(text.contains("1 failed: [1]"), "{text}");
+}
+
+#[test]
 fn what_clients_see_is_linearizable() {
     // A slow machine simulates fewer of them, and says so.
     print!("{}", simulate(&["--seeds", "0..40", "--minutes", "3"]));

@@ -239,7 +239,7 @@ pub(super) fn entry(body: &[u8]) -> io::Result<Entry> {
     let rest = &body[ENTRY_HEADER..];
     let payload = match body[ENTRY_HEADER - 1] {
         0 => EntryPayload::Blank,
-        1 => EntryPayload::Normal(Command(rest.to_vec())),
+        1 => EntryPayload::Normal(Command(rest.to_vec().into())),
         2 => EntryPayload::Membership(codec::decode("membership", rest).map_err(io::Error::other)?),
         other => {
             return Err(io::Error::new(
