@@ -86,7 +86,7 @@ fn command() -> Command {
                         .long("partitions")
                         .value_name("N")
                         .value_parser(clap::value_parser!(u16).range(1..=1024))
-                        .default_value("16")
+                        .default_value("6")
                         .help("Into how many parts a cluster that begins divides its objects, for ever"),
                 ),
         )
@@ -346,6 +346,13 @@ mod cluster {
             counted(placement.nodes.len() as u64, "node"),
             counted(placement.replicas.min(placement.nodes.len()) as u64, "replica"),
         ));
+        if placement.nodes.len() > placement.owners.len() {
+            say(&format!(
+                "the cluster was begun with {}, and each belongs to one node: some of its nodes will have nothing to do. Begin \
+                 a cluster of many nodes with --partitions",
+                counted(placement.owners.len() as u64, "partition"),
+            ));
+        }
         let result = tokio::select! {
             signal = stop_signal() => {
                 say(&format!("stopping ({signal}): other nodes get what this one serves; the same again stops at once"));
