@@ -253,7 +253,7 @@ pub fn main(options: TokenStream, item: TokenStream) -> TokenStream {
 /// |---|---|---|
 /// | `embedded` | in the test's process | threads |
 /// | `processes` | in the test's process | processes |
-/// | `server` | in a process of their own | threads |
+/// | `server` | in a process of their own, or with `CRUCIAL_TEST_NODES=3` in a cluster of three | threads |
 ///
 /// With `modes`, the test becomes a module with one test for each of them. `#[ignore]`, `#[should_panic]` and a
 /// returned `Result` work as usual, and the test may be `async`.

@@ -317,8 +317,8 @@ const KEYS: [&str; 25] = [
     "usage",
 ];
 
-/// Variables that are no settings: they belong to the roles of a process.
-const NOT_SETTINGS: [&str; 2] = ["CRUCIAL_PARENT_PID", "CRUCIAL_ROLE"];
+/// Variables that are no settings: they belong to the roles of a process, and to tests.
+const NOT_SETTINGS: [&str; 3] = ["CRUCIAL_PARENT_PID", "CRUCIAL_ROLE", "CRUCIAL_TEST_NODES"];
 
 struct Setting {
     key: String,

@@ -3,11 +3,11 @@
 use std::{
     env,
     future::Future,
-    io::{BufRead, BufReader, Read, Write},
+    io::Write,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
-    process::{Child, Command, ExitCode, Stdio, Termination},
+    process::{ExitCode, Termination},
     sync::{
-        Arc, Mutex, OnceLock,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -18,14 +18,8 @@ use crucial_runtime::{
     run::{self, Run},
     terminal,
 };
-use crucial_server::{listener::Listener, node::Node};
 
 use crate::cli;
-
-/// What a process that was started by another one of the same program does; see [`Mode`].
-const ROLE: &str = "CRUCIAL_ROLE";
-/// The value of [`ROLE`] for a server that serves a test, until its standard input ends.
-const TEST_SERVER: &str = "test-server";
 
 /// The body of `#[crucial::main] fn main()`: looks at how the process was started, and does what that role does.
 pub fn main<R: Termination>(body: impl FnOnce() -> R) -> ExitCode {
@@ -116,117 +110,9 @@ fn end_at_interrupt(run: Arc<Run>) {
 }
 
 #[cfg(feature = "processes")]
-fn function() -> ExitCode {
+pub(crate) fn function() -> ExitCode {
     match crucial_runtime::backend::instance::serve() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error),
     }
-}
-
-/// How a test runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// As the environment configures it.
-    Configured,
-    /// A DSO node in the test's process; cloud threads are threads.
-    Embedded,
-    /// A DSO node in the test's process; cloud threads are processes.
-    Processes,
-    /// A DSO server in a process of its own; cloud threads are threads.
-    Server,
-}
-
-/// The body of a `#[crucial::test]`; `path` is the test's name with its crate. Each test is a run of its own.
-///
-/// The test harness owns `main`, so function processes and servers are this program, started to run this one test:
-/// here they find out which role they have.
-pub fn test<R>(path: &str, mode: Mode, body: impl FnOnce() -> R) -> R {
-    let name = path.split_once("::").map_or(path, |(_crate, name)| name);
-    #[cfg(feature = "processes")]
-    if crucial_runtime::backend::instance::is_instance() {
-        function();
-        std::process::exit(0);
-    }
-    if env::var_os(ROLE).is_some_and(|role| role == TEST_SERVER) {
-        serve_test();
-    }
-    Run::forbid_global();
-    let run = configure(name, mode).and_then(Run::start).unwrap_or_else(|error| panic!("{error}"));
-    let result = {
-        let _entered = run.enter();
-        catch_unwind(AssertUnwindSafe(body))
-    };
-    run.end();
-    result.unwrap_or_else(|panic| resume_unwind(panic))
-}
-
-fn configure(name: &str, mode: Mode) -> Result<Config> {
-    let mut config = Config::load()?;
-    match mode {
-        Mode::Configured => {}
-        Mode::Embedded => {
-            config.backend = BackendKind::Threads;
-            config.servers.clear();
-        }
-        Mode::Processes => {
-            config.backend = BackendKind::Processes;
-            config.servers.clear();
-        }
-        Mode::Server => {
-            config.backend = BackendKind::Threads;
-            config.servers = vec![test_server(name)?];
-        }
-    }
-    config.launch = launch(name);
-    Ok(config)
-}
-
-/// The arguments that make the test harness run just this test, with its output passed on.
-fn launch(test: &str) -> Vec<String> {
-    ["--exact", test, "--nocapture", "--include-ignored"].map(str::to_owned).to_vec()
-}
-
-/// The server that the tests of this process share.
-fn test_server(test: &str) -> Result<String> {
-    static SERVER: OnceLock<Result<(String, Mutex<Child>)>> = OnceLock::new();
-    let started = SERVER.get_or_init(|| {
-        let program = env::current_exe().map_err(|e| Error::io("finding this program's file", &e))?;
-        let mut server = Command::new(program)
-            .args(launch(test))
-            .env(ROLE, TEST_SERVER)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .map_err(|e| Error::io("starting a server for the tests", &e))?;
-        let lines = BufReader::new(server.stdout.take().expect("it is piped")).lines();
-        let address = lines
-            .map_while(std::io::Result::ok)
-            .find_map(|line| line.strip_prefix(LISTENING).map(str::to_owned));
-        let address = address.ok_or_else(|| Error::Io {
-            what: "starting a server for the tests".to_owned(),
-            reason: "it ended before it had an address".to_owned(),
-        })?;
-        Ok((address, Mutex::new(server)))
-    });
-    started.as_ref().map(|(address, _)| address.clone()).map_err(Clone::clone)
-}
-
-const LISTENING: &str = "test server at ";
-
-fn serve_test() -> ! {
-    let serve = async {
-        let config = Config::load()?;
-        let listener = Listener::bind(Node::new(&config), "127.0.0.1:0", &config).await?;
-        let address = listener.address().map_err(|e| Error::io("asking for the server's address", &e))?;
-        println!("{LISTENING}{address}");
-        run::io().spawn(listener.serve());
-        Ok(())
-    };
-    if let Err(error) = run::io().block_on(serve) {
-        fail(&error);
-        std::process::exit(2);
-    }
-    // The test process holds the other end: this one ends with it, however it ends.
-    let _ = std::io::stdin().lock().read_to_end(&mut Vec::new());
-    std::process::exit(0);
 }

@@ -273,6 +273,7 @@ pub mod thread;
 mod cli;
 mod entry;
 mod progress;
+mod test;
 mod typed;
 
 /// The README's programs compile and run.
@@ -290,5 +291,8 @@ pub struct Porting;
 pub mod __private {
     pub use crucial_runtime::support::*;
 
-    pub use crate::entry::{Mode, main, main_async, test};
+    pub use crate::{
+        entry::{main, main_async},
+        test::{Mode, test},
+    };
 }

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use crucial::{Config, Error, sync::Barrier};
+use crucial::{Config, Error, run, sync::Barrier};
 use crucial_server::admin;
 use tests::{
     app, assert_says, begin, eventually,
@@ -397,4 +397,33 @@ fn a_node_whose_disk_is_full_says_so() {
     assert_says(&told(&node.address), &["node 1: disk failed", &dir, "acknowledges nothing"]);
     drop(node);
     drop(calling);
+}
+
+#[crucial::test(modes(server))]
+#[ignore = "a test of tests runs it"]
+fn tests_have_nodes() {
+    let config = crucial::run::Run::current().unwrap().config().clone();
+    let status = run::block_on(admin::status(&config.servers[0], &config)).unwrap();
+    println!("{} addresses, {} nodes", config.servers.len(), status.cluster.map_or(0, |c| c.nodes.len()));
+}
+
+#[test]
+fn tests_may_have_several_nodes() {
+    let run = |nodes: &str| {
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "tests_have_nodes::server", "--ignored", "--nocapture"])
+            .env("CRUCIAL_TEST_NODES", nodes)
+            .output()
+            .unwrap();
+        String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+    };
+    for (nodes, says) in [
+        ("1", "1 addresses, 0 nodes"),
+        ("3", "3 addresses, 3 nodes"),
+        ("0", "CRUCIAL_TEST_NODES"),
+        ("three", "a number of nodes from 1 to 64"),
+    ] {
+        let said = run(nodes);
+        assert!(said.contains(says), "{nodes}: {said}");
+    }
 }
