@@ -2,10 +2,10 @@
 //!
 //! A partition's replicas are the nodes that come first in its order of rendezvous (Thaler and Ravishankar, 1998), so that
 //! a node that comes or goes moves only what it gets or had. Of them, one is the partition's *owner*: it serves the
-//! ephemeral objects, and leads the replicas when all is well. The owners are balanced: none has more than its share, or
-//! with more nodes than replicas, little more.
+//! ephemeral objects, and leads the replicas when all is well. The owners are balanced: none has two more than another that
+//! could have one of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use crucial_runtime::{
     codec,
@@ -299,18 +299,27 @@ impl Placement {
         let up = |node: &NodeId| self.nodes.get(node).is_some_and(|n| n.state == State::Up);
         let count = self.nodes.keys().filter(|node| up(node)).count().max(1);
         let share = self.owners.len().div_ceil(count);
-        let mut owned: BTreeMap<NodeId, usize> = BTreeMap::new();
-        let mut choose = |partition| {
-            let replicas: Vec<_> = self.replicas(partition).into_iter().filter(up).collect();
-            let count = |node: &NodeId| owned.get(node).copied().unwrap_or(0);
-            let has_room = |node: &&NodeId| count(node) < share;
-            // If all of them have their share, there are more nodes than replicas: then none gets much more than it.
-            let least = || replicas.iter().min_by_key(|node| count(node));
-            let owner = replicas.iter().find(has_room).or_else(least).copied()?;
+        let mut owned: BTreeMap<NodeId, usize> =
+            self.nodes.keys().filter(|node| up(node)).map(|node| (*node, 0)).collect();
+        let replicas: Vec<Vec<NodeId>> = (0..self.owners.len())
+            .map(|partition| self.replicas(partition).into_iter().filter(up).collect())
+            .collect();
+        let choose = |replicas: &Vec<NodeId>| {
+            let least = || replicas.iter().min_by_key(|node| owned[*node]);
+            let owner = replicas.iter().find(|node| owned[*node] < share).or_else(least).copied()?;
             *owned.entry(owner).or_default() += 1;
             Some(owner)
         };
-        (0..self.owners.len()).map(&mut choose).collect()
+        let mut owners: Vec<_> = replicas.iter().map(choose).collect();
+        // Harvey, Ladner, Lovász and Tamir, 2006: with no such path left, the owners are as balanced as can be.
+        while let Some(path) = path_to_less(&owners, &replicas, &owned) {
+            for (partition, to) in path {
+                let from = owners[partition].replace(to).expect("the path leads from its owner");
+                *owned.entry(from).or_default() -= 1;
+                *owned.entry(to).or_default() += 1;
+            }
+        }
+        owners
     }
 
     /// How to reach these nodes.
@@ -337,6 +346,42 @@ impl Placement {
     }
 }
 
+/// Partitions with new owners, which together take one from a node that owns at least two more than the node that gets one.
+fn path_to_less(
+    owners: &[Option<NodeId>],
+    replicas: &[Vec<NodeId>],
+    owned: &BTreeMap<NodeId, usize>,
+) -> Option<Vec<(usize, NodeId)>> {
+    let least = *owned.values().min()?;
+    let mut most: Vec<_> = owned.iter().filter(|(_, count)| **count >= least + 2).collect();
+    most.sort_by_key(|(node, count)| (std::cmp::Reverse(**count), **node));
+    most.into_iter().find_map(|(start, count)| {
+        // How the search came to a node: over this partition, from its owner.
+        let mut reached: BTreeMap<NodeId, Option<(usize, NodeId)>> = BTreeMap::from([(*start, None)]);
+        let mut queue = VecDeque::from([*start]);
+        while let Some(node) = queue.pop_front() {
+            if owned[&node] + 2 <= *count {
+                let mut path = Vec::new();
+                let mut at = node;
+                while let Some((partition, from)) = reached[&at] {
+                    path.push((partition, at));
+                    at = from;
+                }
+                return Some(path);
+            }
+            for (partition, _) in owners.iter().enumerate().filter(|(_, owner)| **owner == Some(node)) {
+                for next in &replicas[partition] {
+                    if !reached.contains_key(next) {
+                        reached.insert(*next, Some((partition, node)));
+                        queue.push_back(*next);
+                    }
+                }
+            }
+        }
+        None
+    })
+}
+
 /// How much a partition wants to be on a node.
 fn weight(partition: usize, node: NodeId) -> u64 {
     let mixed = id::combine(id::combine(0x5bd1_e995, partition as u64 + 1), node);
@@ -348,10 +393,14 @@ mod tests {
     use super::*;
 
     fn begin() -> Placement {
+        begin_with(16)
+    }
+
+    fn begin_with(partitions: usize) -> Placement {
         let mut placement = Placement::default();
         let change = Change::Begin {
             name: "test".to_owned(),
-            partitions: 16,
+            partitions,
             replicas: 3,
             address: "a:1".to_owned(),
             incarnation: 1,
@@ -392,14 +441,18 @@ mod tests {
 
     #[test]
     fn owners_are_balanced_and_among_the_replicas() {
-        for nodes in 1..=7 {
-            let mut placement = begin();
+        for (nodes, partitions) in (1..=7).flat_map(|nodes| [(nodes, 6), (nodes, 16), (nodes, 64)]) {
+            let mut placement = begin_with(partitions);
             join(&mut placement, nodes - 1);
             settle(&mut placement);
             for node in placement.nodes.keys() {
                 let owned = placement.owners.iter().filter(|owner| *owner == node).count();
-                let more = usize::from(nodes > 3);
-                assert!(owned <= 16_usize.div_ceil(nodes as usize) + more, "{owned} of {nodes}");
+                let share = partitions / nodes as usize;
+                let rest = partitions % nodes as usize;
+                assert!(
+                    owned == share || rest > 0 && owned == share + 1,
+                    "{owned} of {partitions}, {nodes} nodes"
+                );
             }
             for (partition, owner) in placement.owners.iter().enumerate() {
                 let replicas = placement.replicas(partition);
