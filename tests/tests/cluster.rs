@@ -409,7 +409,7 @@ fn tests_have_nodes() {
 
 #[test]
 fn tests_may_have_several_nodes() {
-    let run = |nodes: &str| {
+    let with = |nodes: &str| {
         let output = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "tests_have_nodes::server", "--ignored", "--nocapture"])
             .env("CRUCIAL_TEST_NODES", nodes)
@@ -423,7 +423,7 @@ fn tests_may_have_several_nodes() {
         ("0", "CRUCIAL_TEST_NODES"),
         ("three", "a number of nodes from 1 to 64"),
     ] {
-        let said = run(nodes);
+        let said = with(nodes);
         assert!(said.contains(says), "{nodes}: {said}");
     }
 }
