@@ -5,7 +5,10 @@
 //! ephemeral objects, and leads the replicas when all is well. The owners are balanced: none has two more than another that
 //! could have one of them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, VecDeque, btree_map::Entry},
+};
 
 use crucial_runtime::{
     codec,
@@ -288,35 +291,27 @@ impl Placement {
     pub fn replicas(&self, partition: usize) -> Vec<NodeId> {
         let mut order: Vec<_> =
             self.nodes.iter().filter(|(_, n)| n.state != State::Leaving).map(|(id, _)| *id).collect();
-        order.sort_by_key(|node| std::cmp::Reverse(weight(partition, *node)));
+        order.sort_by_key(|node| Reverse(weight(partition, *node)));
         order.truncate(self.replicas.max(1));
         order
     }
 
-    /// The node that should own each partition: none if no replica of it is up.
+    /// The node that should own each partition: none if no replica of it is up. It is the first of the replicas that are
+    /// up, but for as few partitions as it takes to be balanced.
+    ///
+    /// Invariant: every node finds the same, since what is lost goes to these owners on each of them. A program that finds
+    /// others needs another [`VERSION`](crucial_runtime::wire::VERSION).
     #[must_use]
     pub fn wanted_owners(&self) -> Vec<Option<NodeId>> {
         let up = |node: &NodeId| self.nodes.get(node).is_some_and(|n| n.state == State::Up);
-        let count = self.nodes.keys().filter(|node| up(node)).count().max(1);
-        let share = self.owners.len().div_ceil(count);
-        let mut owned: BTreeMap<NodeId, usize> =
-            self.nodes.keys().filter(|node| up(node)).map(|node| (*node, 0)).collect();
         let replicas: Vec<Vec<NodeId>> = (0..self.owners.len())
             .map(|partition| self.replicas(partition).into_iter().filter(up).collect())
             .collect();
-        let choose = |replicas: &Vec<NodeId>| {
-            let least = || replicas.iter().min_by_key(|node| owned[*node]);
-            let owner = replicas.iter().find(|node| owned[*node] < share).or_else(least).copied()?;
-            *owned.entry(owner).or_default() += 1;
-            Some(owner)
-        };
-        let mut owners: Vec<_> = replicas.iter().map(choose).collect();
+        let mut owners: Vec<_> = replicas.iter().map(|replicas| replicas.first().copied()).collect();
         // Harvey, Ladner, Lovász and Tamir, 2006: with no such path left, the owners are as balanced as can be.
-        while let Some(path) = path_to_less(&owners, &replicas, &owned) {
+        while let Some(path) = path_to_less(&owners, &replicas) {
             for (partition, to) in path {
-                let from = owners[partition].replace(to).expect("the path leads from its owner");
-                *owned.entry(from).or_default() -= 1;
-                *owned.entry(to).or_default() += 1;
+                owners[partition] = Some(to);
             }
         }
         owners
@@ -347,17 +342,17 @@ impl Placement {
 }
 
 /// Partitions with new owners, which together take one from a node that owns at least two more than the node that gets one.
-fn path_to_less(
-    owners: &[Option<NodeId>],
-    replicas: &[Vec<NodeId>],
-    owned: &BTreeMap<NodeId, usize>,
-) -> Option<Vec<(usize, NodeId)>> {
+fn path_to_less(owners: &[Option<NodeId>], replicas: &[Vec<NodeId>]) -> Option<Vec<(usize, NodeId)>> {
+    let mut owned: BTreeMap<NodeId, usize> = replicas.iter().flatten().map(|node| (*node, 0)).collect();
+    for owner in owners.iter().flatten() {
+        *owned.entry(*owner).or_default() += 1;
+    }
     let least = *owned.values().min()?;
     let mut most: Vec<_> = owned.iter().filter(|(_, count)| **count >= least + 2).collect();
-    most.sort_by_key(|(node, count)| (std::cmp::Reverse(**count), **node));
+    most.sort_by_key(|(node, count)| (Reverse(**count), **node));
     most.into_iter().find_map(|(start, count)| {
         // How the search came to a node: over this partition, from its owner.
-        let mut reached: BTreeMap<NodeId, Option<(usize, NodeId)>> = BTreeMap::from([(*start, None)]);
+        let mut reached = BTreeMap::from([(*start, None)]);
         let mut queue = VecDeque::from([*start]);
         while let Some(node) = queue.pop_front() {
             if owned[&node] + 2 <= *count {
@@ -369,12 +364,14 @@ fn path_to_less(
                 }
                 return Some(path);
             }
-            for (partition, _) in owners.iter().enumerate().filter(|(_, owner)| **owner == Some(node)) {
-                for next in &replicas[partition] {
-                    if !reached.contains_key(next) {
-                        reached.insert(*next, Some((partition, node)));
-                        queue.push_back(*next);
-                    }
+            let of_node =
+                owners.iter().zip(replicas).enumerate().filter(|(_, (owner, _))| **owner == Some(node));
+            for (next, partition) in
+                of_node.flat_map(|(p, (_, replicas))| replicas.iter().map(move |r| (*r, p)))
+            {
+                if let Entry::Vacant(new) = reached.entry(next) {
+                    new.insert(Some((partition, node)));
+                    queue.push_back(next);
                 }
             }
         }
