@@ -33,6 +33,9 @@ use crate::{
 const GREETING: Duration = Duration::from_secs(5);
 /// The room that a read gets at first.
 const INPUT: usize = 16 << 10;
+/// The room that it gets where clients send that much at once: the more calls one read brings, the fewer system calls each of
+/// them costs.
+const BATCH: usize = 128 << 10;
 /// Buffers above this size are given back to the allocator when they are empty.
 const KEPT: usize = 1 << 20;
 
@@ -387,6 +390,7 @@ impl<'a> Connection<'a> {
     /// Runs every frame that is there; their answers gather in `output`.
     fn serve_frames(&mut self) -> Result<(), End> {
         let mut used = 0;
+        let full = self.filled == self.input.len();
         let limit = self.node.limits().frame;
         while let Some(end) = wire::complete(&self.input[used..self.filled], limit).map_err(End::Refused)? {
             let body = &self.input[used + 4..used + end];
@@ -395,16 +399,14 @@ impl<'a> Connection<'a> {
         }
         self.input.copy_within(used..self.filled, 0);
         self.filled -= used;
-        match self.input[..self.filled].first_chunk::<4>() {
-            Some(length) => {
-                // The room grows with what has come: a length alone takes no memory.
-                let needed = 4 + u32::from_le_bytes(*length) as usize;
-                if self.filled == self.input.len() {
-                    self.input.resize(needed.min(2 * self.filled), 0);
-                }
-            }
-            None if self.filled == 0 && self.input.len() > KEPT => self.input = vec![0; INPUT],
-            None => {}
+        if self.filled == 0 && self.input.len() > KEPT {
+            self.input = vec![0; INPUT];
+        } else if full {
+            let begun = self.input[..self.filled].first_chunk::<4>();
+            let needed = begun.map_or(0, |length| 4 + u32::from_le_bytes(*length) as usize);
+            // The room grows with what has come: a length alone takes no memory.
+            let room = self.input.len();
+            self.input.resize(needed.max(BATCH).min(2 * room).max(room), 0);
         }
         Ok(())
     }
