@@ -112,11 +112,10 @@ pub fn expand(function: &CloudFn) -> TokenStream {
         .filter_map(|arg| arg.data())
         .chain(output.data())
         .map(|ty| quote_spanned!(ty.span()=> ::crucial::__private::assert_data::<#ty>();));
-    quote! {
-        #(#face)*
-        #(#lints)*
-        #[allow(clippy::too_many_arguments)]
-        #vis #fn_token #name #generics(#(#takes),*) -> ::crucial::Task<#ty> #wheres {
+    let signature = quote_spanned!(name.span()=> #vis #fn_token #name #generics(#(#takes),*) -> ::crucial::Task<#ty> #wheres);
+    let body = super::body(
+        name.span(),
+        &quote! {
             #imports
             #(#body)*
             #asyncness #fn_token #inner #generics(#inputs) #returns #wheres #block
@@ -136,7 +135,13 @@ pub fn expand(function: &CloudFn) -> TokenStream {
                 ::core::result::Result::Ok(__args)
             };
             ::crucial::__private::Task::new(#function, __encode, #decoder)
-        }
+        },
+    );
+    quote! {
+        #(#face)*
+        #(#lints)*
+        #[allow(clippy::too_many_arguments)]
+        #signature #body
     }
 }
 

@@ -8,8 +8,8 @@ mod shared_impl;
 mod shared_static;
 mod shared_struct;
 
-use proc_macro2::TokenStream;
-use quote::{ToTokens, quote};
+use proc_macro2::{Span, TokenStream};
+use quote::{ToTokens, quote, quote_spanned};
 use syn::{Item, ItemFn};
 
 use crate::{check, errors::Errors, parse};
@@ -40,6 +40,12 @@ pub fn shared(options: TokenStream, item: TokenStream) -> TokenStream {
             plain::item(item)
         }
     })
+}
+
+/// The body of an item whose other tokens are the user's. A lint about an item points at the attribute unless its first and its
+/// last token come from the same place.
+fn body(span: Span, tokens: &TokenStream) -> TokenStream {
+    quote_spanned!(span=> { #tokens })
 }
 
 /// What an item is, in one token.

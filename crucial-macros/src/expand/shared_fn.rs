@@ -104,16 +104,17 @@ pub fn expand(function: &SharedFn) -> TokenStream {
     let checked = checked.chain(
         output.ty.iter().map(|ty| quote_spanned!(ty.span()=> ::crucial::__private::assert_data::<#ty>();)),
     );
-    quote! {
-        #(#face)*
-        #(#cfg)*
-        #[allow(non_upper_case_globals, clippy::type_complexity)]
+    let declared = quote_spanned! {name.span()=>
         #vis const #name: ::crucial::Function<
             fn(#(#written),*) #returns,
             &'static #mutability #target,
             #arg_type,
             #result,
-        > = {
+        >
+    };
+    let value = super::body(
+        name.span(),
+        &quote! {
             #imports
             // The value is what its collection holds, be it a `Vec` or a number.
             #[allow(clippy::ptr_arg, clippy::trivially_copy_pass_by_ref)]
@@ -130,7 +131,14 @@ pub fn expand(function: &SharedFn) -> TokenStream {
             ::crucial::__private::inventory::submit! { __INFO }
             #(#checked)*
             ::crucial::Function::new(&__INFO, #name)
-        };
+        },
+    );
+    let end = quote_spanned!(name.span()=> ;);
+    quote! {
+        #(#face)*
+        #(#cfg)*
+        #[allow(non_upper_case_globals, clippy::type_complexity)]
+        #declared = #value #end
     }
 }
 

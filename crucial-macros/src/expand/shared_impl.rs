@@ -11,7 +11,10 @@ use syn::{
     visit_mut::{self, VisitMut},
 };
 
-use super::shared_struct::{at_name, fingerprint, remote_name, state_name, with_lifetime};
+use super::{
+    body,
+    shared_struct::{at_name, fingerprint, remote_name, state_name, with_lifetime},
+};
 use crate::{
     model::{Access, Arg, Attrs, Constructor, Method, Output, Param, SharedImpl, args},
     text::text,
@@ -354,14 +357,15 @@ impl<'a> Block<'a> {
             let Constructor { attrs: Attrs { face, .. }, vis, name, params, .. } = constructor;
             let takes = takes(params);
             let gives = self.given(params);
-            quote! {
-                #(#face)*
-                #[track_caller]
-                #vis fn #name(#(#takes),*) -> Self #wheres {
+            let signature = quote_spanned!(name.span()=> #vis fn #name(#(#takes),*) -> Self);
+            let body = body(
+                name.span(),
+                &quote! {
                     #imports
                     ::crucial::__private::construct::<Self, _>(#number, #gives)
-                }
-            }
+                },
+            );
+            quote!(#(#face)* #[track_caller] #signature #wheres #body)
         });
         let methods = self.public().map(|(number, method)| {
             let Method { attrs: Attrs { face, .. }, vis, name, params, .. } = method;
@@ -370,19 +374,21 @@ impl<'a> Block<'a> {
             let takes = takes(params);
             let gives = self.given(params);
             let decoder = self.decoder(output, &result_of(name));
-            quote! {
-                #(#face)*
-                #[track_caller]
-                #vis fn #name(&self #(, #takes)*) #arrow #wheres {
+            let this = quote_spanned!(name.span()=> self);
+            let signature = quote_spanned!(name.span()=> #vis fn #name(&#this #(, #takes)*) #arrow);
+            let body = body(
+                name.span(),
+                &quote! {
                     #imports
-                    match ::crucial::__private::call(self, #number, #gives, #decoder) {
+                    match ::crucial::__private::call(#this, #number, #gives, #decoder) {
                         ::core::result::Result::Ok(__value) => __value,
                         ::core::result::Result::Err(__error) => {
                             ::crucial::__private::FailAs::<#ty>::new().fail(__error)
                         }
                     }
-                }
-            }
+                },
+            );
+            quote!(#(#face)* #[track_caller] #signature #wheres #body)
         });
         quote! {
             #(#docs)*
@@ -416,7 +422,8 @@ impl<'a> Block<'a> {
             }
         });
         quote! {
-            #[allow(dead_code, deprecated, clippy::all, clippy::pedantic)]
+            // The docs are those of the handle's.
+            #[allow(dead_code, deprecated, missing_docs, clippy::all, clippy::pedantic)]
             impl #impls __At #arguments #block_wheres {
                 #(#constructors)*
             }
@@ -454,7 +461,7 @@ impl<'a> Block<'a> {
             }
         });
         quote! {
-            #[allow(dead_code, deprecated, clippy::all, clippy::pedantic)]
+            #[allow(dead_code, deprecated, missing_docs, clippy::all, clippy::pedantic)]
             impl #impls __Remote #arguments #block_wheres {
                 #(#methods)*
             }

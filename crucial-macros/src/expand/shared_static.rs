@@ -46,8 +46,7 @@ pub fn expand(shared: &SharedStatic) -> TokenStream {
         }
         None => quote!(::crucial::Static::new(|| ::core::unreachable!())),
     };
-    quote! {
-        #(#attrs)*
-        #vis static #name: ::crucial::Static<#ty> = #value;
-    }
+    // As in `body`: lints point at the item.
+    let declared = quote_spanned!(name.span()=> #vis static #name: ::crucial::Static<#ty> = #value;);
+    quote!(#(#attrs)* #declared)
 }

@@ -4,6 +4,7 @@ use proc_macro2::{Literal, TokenStream};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::{GenericParam, Generics, Ident, LifetimeParam, ext::IdentExt, parse_quote};
 
+use super::body;
 use crate::model::{Field, Instance, SharedStruct};
 
 pub fn expand(shared: &SharedStruct) -> TokenStream {
@@ -64,13 +65,15 @@ fn handle(shared: &SharedStruct) -> TokenStream {
     let SharedStruct { face, vis, name, generics, .. } = shared;
     let where_clause = &generics.where_clause;
     let types = generics.type_params().map(|param| &param.ident);
-    quote! {
-        #(#face)*
-        #vis struct #name #generics #where_clause {
+    let declared = quote_spanned!(name.span()=> #vis struct #name);
+    let body = body(
+        name.span(),
+        &quote! {
             __object: ::crucial::__private::ObjectRef,
             __of: ::core::marker::PhantomData<fn() -> (#(#types,)*)>,
-        }
-    }
+        },
+    );
+    quote!(#(#face)* #declared #generics #where_clause #body)
 }
 
 fn at(shared: &SharedStruct) -> TokenStream {
