@@ -227,6 +227,8 @@ pub enum Says {
     Result(Vec<u8>),
     /// The call was taken, but another node serves the object by now.
     Moved,
+    /// The call was not taken: that node leads the object's partition.
+    Led(u64),
     /// Nothing: the connection ends.
     Nothing,
 }
@@ -237,47 +239,68 @@ pub enum Says {
 /// If it can't listen.
 #[must_use]
 pub fn node(says: impl Fn(&Incoming<'_>) -> Says + Send + Sync + 'static) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    let nodes = [(1, address.clone())].into();
-    let place = Place { node: 1, map: Map { epoch: 1, nodes, owners: vec![1] } };
+    nodes(1, move |_, call| says(call)).remove(0)
+}
+
+/// Likewise, nodes with the numbers from 1. The first one owns all.
+///
+/// # Panics
+/// If they can't listen.
+#[must_use]
+pub fn nodes(count: u64, says: impl Fn(u64, &Incoming<'_>) -> Says + Send + Sync + 'static) -> Vec<String> {
+    let listeners: Vec<_> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    let addresses: Vec<_> = listeners.iter().map(|l| l.local_addr().unwrap().to_string()).collect();
+    let map = Map { epoch: 1, nodes: (1..).zip(addresses.clone()).collect(), owners: vec![1] };
     let says = Arc::new(says);
-    thread::spawn(move || {
-        for stream in listener.incoming() {
-            let (place, says) = (place.clone(), says.clone());
-            // It ends when the client is gone.
-            thread::spawn(move || converse(stream?, &place, &*says));
-        }
-    });
-    address
+    for (node, listener) in (1..).zip(listeners) {
+        let (map, says) = (map.clone(), says.clone());
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let (place, says) = (Place { node, map: map.clone() }, says.clone());
+                // It ends when the client is gone.
+                thread::spawn(move || converse(stream?, &place, &|call| says(node, call)));
+            }
+        });
+    }
+    addresses
 }
 
 fn converse(mut stream: TcpStream, place: &Place, says: &dyn Fn(&Incoming<'_>) -> Says) -> io::Result<()> {
     stream.read_exact(&mut [0; MAGIC.len() + 1])?;
     read_frame(&mut stream)?;
-    let welcome = Welcome { node: 1, resumed: true, frame_limit: 1 << 20, cluster: Some(place.clone()) };
+    let welcome = Welcome {
+        node: u128::from(place.node),
+        resumed: true,
+        frame_limit: 1 << 20,
+        cluster: Some(place.clone()),
+    };
     stream.write_all(&wire::value_frame(&Ok::<_, Error>(welcome)))?;
     loop {
         let body = read_frame(&mut stream)?;
         let call = wire::parse_request(&body).map_err(io::Error::other)?;
         let mut answer = Vec::new();
         let start = wire::begin_answer(&mut answer);
-        match call.head.operation {
+        let elsewhere = match call.head.operation {
             Operation::Attend => continue,
             Operation::Call => match says(&call) {
-                Says::Result(bytes) => answer.extend(bytes),
-                Says::Nothing => return Ok(()),
-                Says::Moved => {
-                    answer.clear();
-                    let elsewhere = Elsewhere { map: place.map.clone(), leader: None, begun: true };
-                    wire::elsewhere_answer(&mut answer, call.seq, &elsewhere);
-                    stream.write_all(&answer)?;
-                    continue;
+                Says::Result(bytes) => {
+                    answer.extend(bytes);
+                    None
                 }
+                Says::Nothing => return Ok(()),
+                Says::Moved => Some((None, true)),
+                Says::Led(node) => Some((Some(node), false)),
             },
-            _ => {}
+            _ => None,
+        };
+        match elsewhere {
+            Some((leader, begun)) => {
+                answer.clear();
+                let elsewhere = Elsewhere { map: place.map.clone(), leader, begun };
+                wire::elsewhere_answer(&mut answer, call.seq, &elsewhere);
+            }
+            None => wire::end_answer(&mut answer, start, call.seq, Ok(()), u64::MAX),
         }
-        wire::end_answer(&mut answer, start, call.seq, Ok(()), u64::MAX);
         stream.write_all(&answer)?;
     }
 }

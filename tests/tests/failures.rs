@@ -3,7 +3,10 @@
 use std::{
     io::{Read, Write},
     net::Shutdown,
-    sync::atomic::{AtomicU64, Ordering::SeqCst},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::SeqCst},
+    },
     time::{Duration, Instant},
 };
 
@@ -605,4 +608,24 @@ fn a_call_that_nobody_keeps_fails_in_the_end() {
     assert!(matches!(tally.remote().get().wait(), Err(Error::Unreachable { .. })));
     assert!(matches!(tally.remote().add(1).wait(), Err(Error::OutcomeUnknown { .. })));
     assert_says(&panic_of(|| tally.add(1)), &["none of them serves the object"]);
+}
+
+#[::core::prelude::v1::test]
+fn nodes_that_name_each_other_are_not_overrun() {
+    const CALLS: u64 = 20;
+    let asked = Arc::new(AtomicU64::new(0));
+    let counts = asked.clone();
+    let addresses = raw::nodes(2, move |node, _| {
+        counts.fetch_add(1, SeqCst);
+        Says::Led(3 - node)
+    });
+    let _run = OwnRun::enter(impatient(&addresses[0]));
+    let tally = Tally::at("t").persistent().new(0);
+    let gets = futures::future::join_all((0..CALLS).map(|_| tally.remote().get()));
+    for result in crucial::run::block_on(gets) {
+        assert!(matches!(result, Err(Error::Unreachable { .. })), "{result:?}");
+    }
+    // They may be asked for 0.6 s, and each call once in 20 ms and more.
+    let asked = asked.load(SeqCst);
+    assert!((CALLS..CALLS * 30).contains(&asked), "they were asked {asked} times");
 }
