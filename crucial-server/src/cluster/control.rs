@@ -326,10 +326,19 @@ async fn change_members(
         return;
     }
     for (id, peer) in voters.iter().chain(&learners) {
-        if !have.contains(id)
-            && let Err(error) = group.raft.add_learner(*id, peer.clone(), voters.contains_key(id)).await
-        {
-            return tracing::debug!(group = group.id(), node = id, %error, "a node can't be added to a group");
+        let votes = voters.contains_key(id);
+        let is_done = if votes { have_voters.contains(id) } else { have.contains(id) };
+        if is_done {
+            continue;
+        }
+        match group.raft.add_learner(*id, peer.clone(), false).await {
+            // Invariant: who gets a vote has what the others have, and has said so. Else a majority may need one that never
+            // answers, and no change could take that one out again.
+            Ok(added) if votes => group.reaches(*id, added.log_id).await,
+            Ok(_) => {}
+            Err(error) => {
+                return tracing::debug!(group = group.id(), node = id, %error, "a node can't be added to a group");
+            }
         }
     }
     let wanted: BTreeSet<NodeId> = voters.keys().copied().collect();
@@ -351,7 +360,22 @@ async fn change_members(
     }
 }
 
+/// What is known of some nodes.
+fn states(placement: &Placement, nodes: &[NodeId]) -> Vec<(NodeId, Option<State>)> {
+    nodes.iter().map(|id| (*id, placement.nodes.get(id).map(|node| node.state))).collect()
+}
+
 impl Cluster {
+    /// Does something until the placement is such that it makes no sense any more: a node that is added to a group may never
+    /// answer, and whoever adds it has other things to do, to go for instance.
+    async fn unless(&self, outdated: impl Fn(&Placement) -> bool, work: impl Future<Output = ()>) {
+        let mut placements = self.placement.placement.subscribe();
+        tokio::select! {
+            () = work => {}
+            _ = placements.wait_for(|placement| outdated(placement)) => {}
+        }
+    }
+
     /// Begins a group of which this node is the only member, if it has not begun.
     async fn begin(&self, group: &Group) -> Result<()> {
         let stopped = |e: &dyn std::fmt::Display| group::stopped(group.id(), e);
@@ -384,16 +408,29 @@ impl Cluster {
             return;
         }
         let leads = *busy.leads.get_or_insert_with(Instant::now);
-        let staying = placement.nodes.iter().filter(|(_, n)| n.state != State::Leaving).map(|(id, _)| *id);
-        let voters = placement.peers(staying.take(VOTERS));
+        let Members { voters: have_voters, all: have, changing } = self.meta.members();
+        let may_vote = |id: &NodeId, state: State| match state {
+            State::Up => true,
+            // It stays a voter, and becomes none.
+            State::Stopping | State::Down => have_voters.contains(id),
+            State::Leaving => false,
+        };
+        let voters = placement.nodes.iter().filter(|(id, n)| may_vote(id, n.state)).map(|(id, _)| *id);
+        let voters = placement.peers(voters.take(VOTERS));
         let listening = placement.nodes.keys().copied().filter(|id| !voters.contains_key(id));
         let learners = placement.peers(listening);
-        let Members { voters: have_voters, all: have, changing } = self.meta.members();
         let wanted: BTreeSet<_> = voters.keys().copied().collect();
         let all: BTreeSet<_> = placement.nodes.keys().copied().collect();
         if have_voters != wanted || have != all || changing {
             let (cluster, term) = (self.clone(), self.meta.term());
-            once(&busy.meta, 0, async move { change_members(&cluster.meta, term, voters, learners).await });
+            let nodes = |placement: &Placement| {
+                states(placement, &placement.nodes.keys().copied().collect::<Vec<_>>())
+            };
+            let before = nodes(placement);
+            once(&busy.meta, 0, async move {
+                let change = change_members(&cluster.meta, term, voters, learners);
+                cluster.unless(|placement| nodes(placement) != before, change).await;
+            });
         }
         for (id, node) in &placement.nodes {
             let last = {
@@ -490,18 +527,21 @@ impl Cluster {
         if !wanted.contains(&self.id) && !voters.contains(&owner) {
             next.insert(self.id);
         }
-        let may_change = next.contains(&self.id) && wanted.difference(&have).all(is_up);
+        let may_change = next.contains(&self.id) && wanted.difference(&voters).all(is_up);
         if (voters != next || have != next || changing) && may_change {
             let voters = placement.peers(next.into_iter());
             let (cluster, partition) = (self.clone(), partition.clone());
             let (term, epoch) = (group.term(), placement.epoch);
+            let replicas = move |placement: &Placement| states(placement, &placement.replicas(number));
+            let before = replicas(placement);
             once(&busy.groups, number, async move {
                 // Invariant: a leader changes the members of its group by a placement that was current when it led the group
                 // already, in this term; so it is at least as new as those by which the leaders before it did. A node that
                 // has just come knows old ones until the first group's log has come: by those it would bring back nodes that
                 // are lost, and with a majority of them the group could never commit anything again.
                 if cluster.is_current(epoch).await {
-                    change_members(&partition.group, term, voters, BTreeMap::new()).await;
+                    let change = change_members(&partition.group, term, voters, BTreeMap::new());
+                    cluster.unless(|placement| replicas(placement) != before, change).await;
                 }
             });
             return;
@@ -934,6 +974,47 @@ pub(super) mod tests {
         tokio::time::sleep(5 * TICK).await;
         settle(&second, [1, 2, 4]).await;
         close(&[&fourth, &second, &first]).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn nobody_waits_for_a_member_that_does_not_answer() {
+        let start = async |join: &[&str]| {
+            let listener = listen("127.0.0.1:0").await.0;
+            Cluster::start_with(listener, options(join), Store::memory(), true).await.unwrap().0
+        };
+        let first = start(&[]).await;
+        let second = start(&[&first.address]).await;
+        while !second.open_partitions().into_iter().any(|(_, partition)| partition.group.leads()) {
+            tokio::time::sleep(TICK).await;
+        }
+        let deaf = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = deaf.local_addr().unwrap().to_string();
+        let joined = second.insist(Change::Join { address, incarnation: 1 }).await.unwrap();
+        assert_eq!(joined, 3);
+        // The partitions should have their replicas there.
+        tokio::time::sleep(2 * TICK).await;
+        tokio::time::timeout(CHANGE / 2, second.retire(false)).await.unwrap().unwrap();
+        assert!(second.open_partitions().into_iter().all(|(_, partition)| !partition.group.leads()));
+        close(&[&second, &first]).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn who_never_answered_has_no_vote() {
+        let first = start(&[]).await;
+        let deaf = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = deaf.local_addr().unwrap().to_string();
+        let joined = first.insist(Change::Join { address, incarnation: 1 }).await.unwrap();
+        assert_eq!(joined, 2);
+        let mut placements = first.placement.placement.subscribe();
+        let is_down = placements.wait_for(|placement| placement.nodes[&2].state == State::Down);
+        drop(tokio::time::timeout(CHANGE, is_down).await.unwrap().unwrap());
+        // It tries again.
+        tokio::time::sleep(5 * TICK).await;
+        for members in [first.meta.members(), first.open_partitions()[0].1.group.members()] {
+            assert_eq!(members.voters, BTreeSet::from([1]));
+        }
+        first.insist(Change::Leave { node: 2 }).await.unwrap();
+        first.close().await;
     }
 
     #[tokio::test]

@@ -12,7 +12,7 @@ use std::{
 use crucial_runtime::error::{Error, Result};
 use futures::FutureExt;
 use openraft::{
-    Instant as _, Raft, SnapshotPolicy,
+    Instant as _, Raft, RaftMetrics, SnapshotPolicy,
     alias::SnapshotOf,
     async_runtime::watch::WatchReceiver,
     errors::Fatal,
@@ -27,7 +27,7 @@ use super::{
     machine::{Machine, SnapshotData, StateMachine},
     peers::{Failure, Network, Peers},
     pulse::Contact,
-    raft::{GroupId, NodeId, Types, Vote},
+    raft::{GroupId, LogId, NodeId, Types, Vote},
 };
 
 /// How often a leader says that it is there.
@@ -186,6 +186,20 @@ impl Group {
             voters: membership.voter_ids().collect(),
             all: membership.nodes().map(|(id, _)| *id).collect(),
             changing: membership.get_joint_config().len() > 1,
+        }
+    }
+
+    /// As the leader, waits until a node has said that it has an entry, and all before it; or until this node leads no more.
+    pub async fn reaches(&self, node: NodeId, entry: LogId) {
+        let mut metrics = self.raft.metrics();
+        let has_it = |metrics: &RaftMetrics<Types>| match &metrics.replication {
+            Some(reached) => reached.get(&node).is_some_and(|reached| *reached >= Some(entry)),
+            None => true,
+        };
+        while !has_it(&metrics.borrow_watched()) {
+            if metrics.changed().await.is_err() {
+                return;
+            }
         }
     }
 
