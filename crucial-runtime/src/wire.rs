@@ -41,7 +41,7 @@ use crate::{
 pub const MAGIC: &[u8; 7] = b"CRUCIAL";
 
 /// The version of this protocol. Other versions are refused.
-pub const VERSION: u16 = 5;
+pub const VERSION: u16 = 6;
 
 /// What a connection is for: the byte after [`MAGIC`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

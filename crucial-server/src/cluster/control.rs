@@ -20,7 +20,7 @@ use super::{
     group::{self, Group, Members},
     partition::Partition,
     peers::{Bytes, Lane, NodeClient, Peers},
-    placement::{Placement, State},
+    placement::{Member, Ownership, Placement, State},
     raft::Peer,
 };
 use crate::workers::aside;
@@ -153,7 +153,10 @@ pub(super) async fn run(cluster: &Arc<Cluster>, name: &str, entrance: Entrance) 
     if waited != Ok(true) {
         return Err(Error::Io {
             what: "waiting for the cluster".to_owned(),
-            reason: "no majority of its nodes has answered".to_owned(),
+            reason: format!(
+                "no majority of its nodes has answered; they reach this one at {}, which `--advertise` sets",
+                cluster.address
+            ),
         });
     }
     Ok(())
@@ -208,10 +211,11 @@ async fn keep(cluster: Weak<Cluster>) {
         let Some(cluster) = cluster.upgrade() else { return };
         let (asked, incarnation, id) = (cluster.micros(), cluster.node.incarnation(), cluster.id);
         let placement = cluster.placement.get();
-        if placement.nodes.get(&id).is_some_and(|n| n.state == State::Down && n.incarnation == incarnation)
-            && !cluster.stopping.load(Ordering::SeqCst)
-        {
-            tracing::warn!("this node was taken for lost: it comes back");
+        // That it is about to stop may be said late, by a start before.
+        let is_gone =
+            |n: &Member| n.incarnation == incarnation && matches!(n.state, State::Down | State::Stopping);
+        if placement.nodes.get(&id).is_some_and(is_gone) && !cluster.stopping.load(Ordering::SeqCst) {
+            tracing::warn!("this node was taken for lost, or about to stop: it comes back");
             let change = Change::Start { node: id, address: cluster.address.clone(), incarnation };
             let _ = cluster.change(change, 0).await;
         }
@@ -569,7 +573,9 @@ impl Cluster {
     /// Opens the partitions whose ephemeral objects this node owns now, and closes those that it lost.
     ///
     /// Invariant: the objects of a partition are served by one node. It has them from the owner before, who does not serve
-    /// them any more; or the owner before is lost, and with it the objects: then none of them are here either.
+    /// them any more; or the owner before is lost, and with it the objects: then none of them are here either. What this node
+    /// has opened by an ownership and closed, it never opens by that again: this placement may be one in which it has not
+    /// given the partition away yet.
     /// A node that has started again has lost what it owned, also where the placement, as it is known here, doesn't say so yet.
     /// Which luggage counts, the placement says: this node may have more, or have got it when it knew an older placement.
     fn open_gates(&self, placement: &Placement) {
@@ -577,28 +583,26 @@ impl Cluster {
         let incarnation = self.node.incarnation();
         let started = placement.nodes.get(&self.id).is_some_and(|n| n.incarnation == incarnation);
         for (number, gate) in gates.iter().enumerate() {
-            let owned = started && placement.owners[number] == self.id;
-            let lost = placement.lost[number];
+            let ownership = placement.ownership(number);
+            let owned = started && ownership.owner == self.id;
             let open = *gate.read().unwrap();
             let mut moves = self.moves.lock().unwrap();
             if moves.leaving.contains(&number) {
                 continue;
             }
-            let outdated = moves.opened.get(&number).is_some_and(|opened| lost > *opened);
-            if open && (!owned || outdated) {
+            let opened = moves.opened.get(&number) == Some(&ownership);
+            if open && !(owned && opened) {
                 tracing::debug!(partition = number, "ephemeral objects are not served here any more");
                 *gate.write().unwrap() = false;
-                moves.opened.remove(&number);
                 drop(moves);
                 self.node.let_go(self.belongs(number), &self.elsewhere(number));
                 continue;
             }
-            if owned && !open {
-                let luggage = placement.luggage[number];
-                let arrived = moves.arrived.remove(&number).unwrap_or_default();
-                let counts = arrived.into_iter().find(|(other, _)| *other == luggage);
-                let unpacked = match counts {
-                    Some((_, objects)) => self.node.unpack(&objects),
+            if owned && !open && !opened {
+                let luggage = ownership.luggage;
+                let arrived = moves.arrived.entry(number).or_default();
+                let unpacked = match arrived.iter().position(|(other, _)| *other == luggage) {
+                    Some(at) => self.node.unpack(&arrived[at].1).map(|()| drop(arrived.drain(..=at))),
                     None if luggage == 0 => Ok(()),
                     None => Err(Error::Refused { reason: format!("luggage {luggage:#x} is not here") }),
                 };
@@ -606,7 +610,7 @@ impl Cluster {
                     tracing::error!(partition = number, %error, "objects that came can't be taken in: a defect");
                     continue;
                 }
-                moves.opened.insert(number, placement.epoch);
+                moves.opened.insert(number, ownership);
                 *gate.write().unwrap() = true;
             }
         }
@@ -633,11 +637,11 @@ impl Cluster {
     /// Hands a partition over.
     ///
     /// Invariant: from when the objects are packed, this node does not serve them, unless the change of the owner has
-    /// certainly not happened.
+    /// certainly not happened, and never will: an attempt whose answer was lost may be made yet.
     async fn hand(self: &Arc<Self>, number: usize, to: NodeId) {
         let gates = self.gates.get().expect("it owns a partition");
         let luggage = id::fresh() as u64 | 1;
-        let Some(opened) = self.moves.lock().unwrap().opened.get(&number).copied() else { return };
+        let Some(by) = self.moves.lock().unwrap().opened.get(&number).copied() else { return };
         let packed = aside(|| {
             // Waits for the calls that are being served.
             *gates[number].write().unwrap() = false;
@@ -654,36 +658,50 @@ impl Cluster {
             }
             Err(error) => Err(error),
         };
-        if let Err(error) = sent {
-            tracing::warn!(partition = number, to, %error, "ephemeral objects can't be handed over");
-            reopen();
-            return tokio::time::sleep(Duration::from_secs(1)).await;
+        let incarnation = match sent {
+            Ok(incarnation) => incarnation,
+            Err(error) => {
+                tracing::warn!(partition = number, to, %error, "ephemeral objects can't be handed over");
+                reopen();
+                return tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        };
+        let mut placements = self.placement.placement.subscribe();
+        let learned = placements.wait_for(|placement| placement.ownership(number) != by);
+        if !self.own(number, by, to, incarnation, luggage).await {
+            // It was made before, or can't be made. Keeping the partition by another ownership finds out which, and sees to it
+            // that no earlier attempt is made any more.
+            let luggage = id::fresh() as u64 | 1;
+            if self.own(number, by, self.id, self.node.incarnation(), luggage).await {
+                self.moves.lock().unwrap().opened.insert(number, Ownership { luggage, ..by });
+                reopen();
+                // Until this node learns of that, it takes the partition for one that it has by what it has no more.
+                let _ = learned.await;
+                return;
+            }
         }
+        // So that who is sent elsewhere is not sent here.
+        let _ = tokio::time::timeout(OWNER_LEASE, learned).await;
+        self.node.let_go(self.belongs(number), &self.elsewhere(number));
+    }
+
+    /// Changes the owner of a partition. Returns whether this attempt did.
+    async fn own(
+        &self,
+        partition: usize,
+        by: Ownership,
+        to: NodeId,
+        incarnation: u128,
+        luggage: u64,
+    ) -> bool {
         loop {
-            let own = Change::Own { partition: number, from: self.id, opened, to, luggage };
+            let own = Change::Own { partition, by, to, incarnation, luggage };
             match self.change(own, 0).await {
-                Ok(_) => break,
-                Err(Error::Refused { .. }) => {
-                    // Nobody else makes this change, so the placement shows whether an earlier attempt did.
-                    let owner = self.placement.get().owners[number];
-                    if owner == self.id {
-                        return reopen();
-                    }
-                    break;
-                }
+                Ok(_) => return true,
+                Err(Error::Refused { .. }) => return false,
                 Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
             }
         }
-        self.moves.lock().unwrap().opened.remove(&number);
-        let mut elsewhere = self.elsewhere(number);
-        // This node may hear of its own change a moment later.
-        if elsewhere.map.owners[number] == self.id {
-            let mut placement = self.placement.placement.subscribe();
-            let changed = placement.wait_for(|p| p.owners[number] != self.id);
-            let _ = tokio::time::timeout(OWNER_LEASE, changed).await;
-            elsewhere = self.elsewhere(number);
-        }
-        self.node.let_go(self.belongs(number), &elsewhere);
     }
 
     /// Gives away all that this node has, before it stops: for good with `leave`.
@@ -995,6 +1013,30 @@ pub(super) mod tests {
         tokio::time::sleep(2 * TICK).await;
         tokio::time::timeout(CHANGE / 2, second.retire(false)).await.unwrap().unwrap();
         assert!(second.open_partitions().into_iter().all(|(_, partition)| !partition.group.leads()));
+        close(&[&second, &first]).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_was_given_away_is_not_opened_again() {
+        let first = start(&[]).await;
+        let old = first.placement.get();
+        let second = start(&[&first.address]).await;
+        let mut placements = first.placement.placement.subscribe();
+        let given = placements.wait_for(|placement| placement.owners.contains(&2));
+        let current = Placement::clone(&*tokio::time::timeout(CHANGE, given).await.unwrap().unwrap());
+        let number = current.owners.iter().position(|owner| *owner == 2).unwrap();
+        while first.moves.lock().unwrap().leaving.contains(&number) {
+            tokio::time::sleep(TICK).await;
+        }
+        // As if this node had not learned of it yet.
+        let mut before = current;
+        before.owners[number] = old.owners[number];
+        before.luggage[number] = old.luggage[number];
+        first.placement.placement.send_replace(Arc::new(before));
+        // It looks several times.
+        tokio::time::sleep(5 * TICK).await;
+        assert_eq!(first.placement.get().owners[number], 1);
+        assert!(!*first.gates.get().unwrap()[number].read().unwrap(), "two nodes serve partition {number}");
         close(&[&second, &first]).await;
     }
 

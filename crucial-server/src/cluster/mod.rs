@@ -58,7 +58,7 @@ use self::{
     machine::Machine,
     partition::{Partition, State},
     peers::{Failure, Lane, Peers},
-    placement::{Change, Placement},
+    placement::{Change, Ownership, Placement},
     raft::{Command, GroupId, LogId, NodeId, Outcome},
 };
 use crate::{
@@ -445,21 +445,23 @@ impl Cluster {
             return codec::decode::<Result<NodeId>>("an outcome", &outcome.0)?;
         }
         let leader = self.meta.leader().filter(|leader| *leader != self.id);
+        let not_made = |reason: String| Error::Io { what: "changing the cluster".to_owned(), reason };
         let (Some(leader), 0..3) = (leader, passed_on) else {
-            return Err(Error::Io {
-                what: "changing the cluster".to_owned(),
-                reason: "no majority of the nodes that hold the membership can be reached".to_owned(),
-            });
+            return Err(not_made(
+                "no majority of the nodes that hold the membership can be reached".to_owned(),
+            ));
         };
         let ask = |node: peers::NodeClient, cx| async move { node.change(cx, change, passed_on + 1).await };
         tokio::select! {
-            answer = self.peers.ask(leader, None, Lane::Urgent, Duration::from_secs(5), ask) => answer?,
+            answer = self.peers.ask(leader, None, Lane::Urgent, Duration::from_secs(5), ask) => {
+                // It is the placement that refuses changes.
+                answer.unwrap_or_else(|error| Err(not_made(error.to_string())))
+            }
             // One that stands still doesn't answer. It may have made the change, or make it yet; whoever tries again asks for
             // the same one, which changes nothing if it has been made.
-            () = self.meta.led_by_another(leader) => Err(Error::Io {
-                what: "changing the cluster".to_owned(),
-                reason: format!("node {leader}, which led the membership, leads it no longer"),
-            }),
+            () = self.meta.led_by_another(leader) => {
+                Err(not_made(format!("node {leader}, which led the membership, leads it no longer")))
+            }
         }
     }
 
@@ -535,8 +537,9 @@ impl Cluster {
         move |object: ObjectId| !object.is_persistent() && object.partition(partitions) == partition
     }
 
-    /// Takes in the ephemeral objects of a partition. They are served here when this node owns the partition.
-    fn take(&self, partition: usize, from: NodeId, luggage: u64, objects: Vec<u8>) -> Result<()> {
+    /// Takes in the ephemeral objects of a partition. They are served here when this node owns the partition. Says which start
+    /// of this node has them.
+    fn take(&self, partition: usize, from: NodeId, luggage: u64, objects: Vec<u8>) -> Result<u128> {
         if self.stopping.load(Ordering::SeqCst) {
             return Err(Error::Refused { reason: format!("node {} is about to stop", self.id) });
         }
@@ -548,7 +551,7 @@ impl Cluster {
             arrived.remove(0);
         }
         arrived.push((luggage, objects));
-        Ok(())
+        Ok(self.node.incarnation())
     }
 }
 
@@ -562,8 +565,8 @@ struct Moves {
     arrived: HashMap<usize, Vec<(u64, Vec<u8>)>>,
     /// What is on its way to others.
     leaving: HashSet<usize>,
-    /// The epoch of the placement when the objects of a partition were opened here.
-    opened: HashMap<usize, u64>,
+    /// By what this node owned a partition when it opened its objects the last time.
+    opened: HashMap<usize, Ownership>,
 }
 
 /// A group, by whoever holds it.

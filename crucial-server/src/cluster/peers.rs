@@ -165,8 +165,8 @@ pub trait Node {
     async fn keep(node: NodeId, incarnation: u128) -> bool;
     /// Whether a node belongs to a group; none if the node that is asked doesn't lead it.
     async fn belongs(group: GroupId, node: NodeId) -> Option<bool>;
-    /// The ephemeral objects of a partition, from their owner.
-    async fn take(partition: usize, from: NodeId, luggage: u64, objects: Bytes) -> Result<()>;
+    /// The ephemeral objects of a partition, from their owner. Says which start of the node has them.
+    async fn take(partition: usize, from: NodeId, luggage: u64, objects: Bytes) -> Result<u128>;
     /// These objects of a partition differ on the node that says so from those of the leader, who is asked.
     async fn diverged(partition: usize, objects: Vec<(ObjectId, Methods)>);
 }
@@ -538,7 +538,7 @@ impl Node for Served {
         from: NodeId,
         luggage: u64,
         objects: Bytes,
-    ) -> Result<()> {
+    ) -> Result<u128> {
         self.cluster.take(partition, from, luggage, objects.0)
     }
 

@@ -118,19 +118,31 @@ pub enum Change {
         /// The node.
         node: NodeId,
     },
-    /// The owner of a partition has given it away, with the ephemeral objects.
+    /// The owner of a partition has given it away, with the ephemeral objects; or has not, and keeps it.
     Own {
         /// The partition.
         partition: usize,
-        /// Its owner.
-        from: NodeId,
-        /// The epoch of the placement by which that one began to serve it.
-        opened: u64,
+        /// By what the owner had it.
+        by: Ownership,
         /// Its new owner.
         to: NodeId,
+        /// Which start of that one has the objects.
+        incarnation: u128,
         /// What the new owner got: it may have something from an earlier attempt, too.
         luggage: u64,
     },
+}
+
+/// By what a node owns a partition. It is another one whenever the partition changes hands, or its owner was lost: so whoever
+/// gets a partition back owns it by something new.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ownership {
+    /// The owner.
+    pub owner: NodeId,
+    /// The luggage with which it got the ephemeral objects; 0 if it began with none.
+    pub luggage: u64,
+    /// The last epoch in which an owner of the partition was lost.
+    pub lost: u64,
 }
 
 impl Placement {
@@ -234,14 +246,18 @@ impl Placement {
                 }
                 node
             }
-            Change::Own { partition, from, opened, to, luggage } => {
-                // Invariant: what moves is the state that all acknowledged calls have left. One who was lost since may
-                // say this late, when another start of it, or another node, serves the partition already.
-                if self.owners.get(partition) != Some(&from) || self.lost[partition] > opened {
+            Change::Own { partition, by, to, incarnation, luggage } => {
+                // Invariant: what moves is the state that all acknowledged calls have left. This may be said late, when another
+                // start of the owner, or another node, serves the partition already; and once more, when its answer was lost
+                // and the partition has come back meanwhile.
+                if partition >= self.owners.len() || self.ownership(partition) != by {
+                    let from = by.owner;
                     return refuse(format!("node {from} does not own partition {partition} (any more)"));
                 }
-                if self.nodes.get(&to).is_none_or(|n| n.state != State::Up) {
-                    return refuse(format!("node {to} is not up"));
+                let is_there =
+                    |n: &Member| n.incarnation == incarnation && (n.state == State::Up || to == by.owner);
+                if !self.nodes.get(&to).is_some_and(is_there) {
+                    return refuse(format!("node {to} is not up, or has started again"));
                 }
                 self.owners[partition] = to;
                 self.luggage[partition] = luggage;
@@ -320,6 +336,13 @@ impl Placement {
     /// How to reach these nodes.
     pub fn peers(&self, ids: impl Iterator<Item = NodeId>) -> BTreeMap<NodeId, Peer> {
         ids.filter_map(|id| Some((id, Peer { address: self.nodes.get(&id)?.address.clone() }))).collect()
+    }
+
+    /// By what its owner owns a partition.
+    #[must_use]
+    pub fn ownership(&self, partition: usize) -> Ownership {
+        let (owner, luggage) = (self.owners[partition], self.luggage[partition]);
+        Ownership { owner, luggage, lost: self.lost[partition] }
     }
 
     /// What clients have to know.
@@ -417,8 +440,8 @@ mod tests {
         for (partition, wanted) in placement.wanted_owners().into_iter().enumerate() {
             let (from, to) = (placement.owners[partition], wanted.unwrap());
             if from != to {
-                let opened = placement.epoch;
-                placement.change(Change::Own { partition, from, opened, to, luggage: 7 }).unwrap();
+                let (by, incarnation) = (placement.ownership(partition), placement.nodes[&to].incarnation);
+                placement.change(Change::Own { partition, by, to, incarnation, luggage: 7 }).unwrap();
                 assert_eq!(placement.luggage[partition], 7);
             }
         }
@@ -509,20 +532,58 @@ mod tests {
         assert_eq!(placement.lost, lost);
     }
 
+    /// Partition 3 goes to another node, from who owns it now.
+    fn give(placement: &Placement, to: NodeId, luggage: u64) -> Change {
+        let (by, incarnation) = (placement.ownership(3), placement.nodes[&to].incarnation);
+        Change::Own { partition: 3, by, to, incarnation, luggage }
+    }
+
     #[test]
     fn an_owner_that_was_lost_gives_nothing_away() {
         let mut placement = begin();
         join(&mut placement, 2);
-        let give = |opened| Change::Own { partition: 3, from: 1, opened, to: 2, luggage: 7 };
-        let late = give(placement.epoch);
+        let late = give(&placement, 2, 7);
         placement.change(Change::Start { node: 1, address: "a:1".to_owned(), incarnation: 10 }).unwrap();
         placement.change(late).unwrap_err();
         assert_eq!((placement.owners[3], placement.luggage[3]), (1, 0));
-        placement.change(give(placement.epoch)).unwrap();
+        placement.change(give(&placement, 2, 7)).unwrap();
         assert_eq!((placement.owners[3], placement.luggage[3]), (2, 7));
         // With the new owner, what it got is lost.
         placement.change(Change::Down { node: 2, incarnation: 2 }).unwrap();
         assert_eq!(placement.luggage[3], 0);
+    }
+
+    #[test]
+    fn what_has_moved_on_is_not_replaced_by_what_it_was() {
+        let mut placement = begin();
+        join(&mut placement, 2);
+        // The answer is lost, so it is said again; meanwhile, the partition has come back.
+        let first = give(&placement, 2, 7);
+        placement.change(first.clone()).unwrap();
+        placement.change(give(&placement, 1, 8)).unwrap();
+        placement.change(first).unwrap_err();
+        assert_eq!((placement.owners[3], placement.luggage[3]), (1, 8));
+    }
+
+    #[test]
+    fn what_an_owner_kept_does_not_go_later() {
+        let mut placement = begin();
+        join(&mut placement, 2);
+        let late = give(&placement, 2, 7);
+        placement.change(Change::Stop { node: 1 }).unwrap();
+        placement.change(give(&placement, 1, 8)).unwrap();
+        placement.change(late).unwrap_err();
+        assert_eq!((placement.owners[3], placement.luggage[3]), (1, 8));
+    }
+
+    #[test]
+    fn objects_go_to_the_start_of_a_node_that_has_them() {
+        let mut placement = begin();
+        join(&mut placement, 2);
+        let late = give(&placement, 2, 7);
+        placement.change(Change::Start { node: 2, address: "a:2".to_owned(), incarnation: 10 }).unwrap();
+        placement.change(late).unwrap_err();
+        assert_eq!(placement.owners[3], 1);
     }
 
     #[test]

@@ -12,8 +12,8 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::cluster::raft::{Command, Entry, GroupId, LogId, Types, Vote};
 
-/// The first byte of each record.
-pub(super) const VERSION: u8 = 1;
+/// The first byte of each record: the format of the record, and of what the entries in it mean.
+pub(super) const VERSION: u8 = 2;
 /// Kind, group, length of the body, checksum.
 pub(super) const HEADER: usize = 13;
 /// What a record holds besides the longest entry.
@@ -200,8 +200,14 @@ pub(super) fn items(record: &[u8]) -> impl Iterator<Item = io::Result<Item<'_>>>
     let mut first = true;
     std::iter::from_fn(move || {
         if !known {
-            return std::mem::take(&mut first)
-                .then(|| Err(io::Error::new(io::ErrorKind::InvalidData, "a record of an unknown version")));
+            return std::mem::take(&mut first).then(|| {
+                let format = record.first().map_or("none".to_owned(), u8::to_string);
+                let reason = format!(
+                    "a record has format {format}, and this program reads format {VERSION}: go on with the version of \
+                     `crucial` that wrote it, or begin with an empty directory"
+                );
+                Err(io::Error::new(io::ErrorKind::InvalidData, reason))
+            });
         }
         let start = at.filter(|start| *start < record.len())?;
         let item = item(record, start);
