@@ -75,7 +75,7 @@ pub(super) async fn join(
         let mut may_begin = is_listed && is_lowest;
         for address in options.join.iter().filter(|address| *address != own) {
             let asked = async {
-                let Some(node) = peers.meet(address, None).await? else { return Ok(None) };
+                let Some(node) = peers.meet(address).await? else { return Ok(None) };
                 met = true;
                 let change = Change::Join { address: own.to_owned(), incarnation };
                 let failed = |e: &dyn ToString| Error::Unreachable {

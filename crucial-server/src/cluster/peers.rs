@@ -37,12 +37,15 @@ use openraft::{
 };
 use serde::{Deserialize, Serialize};
 use tarpc::{
-    client::{self, RpcError},
+    client::{self, NewClient, RpcError},
     context::{self, Context},
     server::{BaseChannel, Channel},
     tokio_util::codec::{Framed, LengthDelimitedCodec},
 };
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    task::JoinHandle,
+};
 use tokio_serde::formats::MessagePack;
 
 use super::{
@@ -226,9 +229,16 @@ pub enum Lane {
 
 #[derive(Debug)]
 struct Link {
-    client: tokio::sync::Mutex<Option<NodeClient>>,
+    client: tokio::sync::Mutex<Option<Connected>>,
     /// When it was made, or an answer came over it last.
     heard: Mutex<Instant>,
+}
+
+#[derive(Debug)]
+struct Connected {
+    client: NodeClient,
+    /// Reads and writes, until the connection ends.
+    dispatch: JoinHandle<()>,
 }
 
 impl Default for Link {
@@ -283,19 +293,24 @@ impl Peers {
         Greeting::new(self.cluster.read().unwrap().clone(), to)
     }
 
+    /// A connection to whoever is at `address`; none if that belongs to no cluster.
+    ///
+    /// # Errors
+    /// If it can't be reached, or refuses.
+    pub async fn meet(&self, address: &str) -> Result<Option<NodeClient>> {
+        Ok(self.connect(address, None).await?.map(|connected| connected.client))
+    }
+
     /// A connection to the node `to`.
-    async fn dial(&self, address: &str, to: NodeId) -> Result<NodeClient> {
-        self.meet(address, Some(to)).await?.ok_or_else(|| Error::Unreachable {
+    async fn dial(&self, address: &str, to: NodeId) -> Result<Connected> {
+        self.connect(address, Some(to)).await?.ok_or_else(|| Error::Unreachable {
             tried: format!("{address}: it belongs to no cluster"),
             after: PATIENCE,
         })
     }
 
     /// A connection to the node `to`, or to whoever is at `address`; none if that belongs to no cluster.
-    ///
-    /// # Errors
-    /// If it can't be reached, or refuses.
-    pub async fn meet(&self, address: &str, to: Option<NodeId>) -> Result<Option<NodeClient>> {
+    async fn connect(&self, address: &str, to: Option<NodeId>) -> Result<Option<Connected>> {
         let failed =
             |reason: String| Error::Unreachable { tried: format!("{address}: {reason}"), after: PATIENCE };
         let connect = async {
@@ -322,7 +337,13 @@ impl Peers {
                 return Ok(None);
             }
             let transport = tarpc::serde_transport::new(framed(stream), MessagePack::default());
-            Ok(Some(NodeClient::new(client::Config::default(), transport).spawn()))
+            let NewClient { client, dispatch } = NodeClient::new(client::Config::default(), transport);
+            let dispatch = tokio::spawn(async {
+                if let Err(error) = dispatch.await {
+                    tracing::debug!(%error, "a connection to another node broke");
+                }
+            });
+            Ok(Some(Connected { client, dispatch }))
         };
         tokio::time::timeout(PATIENCE, connect).await.unwrap_or_else(|_| Err(failed("no answer".to_owned())))
     }
@@ -350,11 +371,12 @@ impl Peers {
         let address = address.ok_or_else(|| failed("its address is not known".to_owned()))?;
         let attempt = async {
             let client = {
-                let mut client = link.client.lock().await;
-                match &*client {
-                    Some(client) => client.clone(),
-                    None => {
-                        let made = client.insert(self.dial(&address, node).await?).clone();
+                let mut connected = link.client.lock().await;
+                match &*connected {
+                    // One that has ended, as with a node that was started again, would fail the request.
+                    Some(connected) if !connected.dispatch.is_finished() => connected.client.clone(),
+                    _ => {
+                        let made = connected.insert(self.dial(&address, node).await?).client.clone();
                         link.hear();
                         made
                     }
@@ -764,8 +786,9 @@ mod tests {
     use super::*;
     use crate::cluster::control::tests::start;
 
-    /// Passes on what comes, until it is told to lose the first connection: then nothing gets through, and nobody is told.
-    async fn lossy(listener: TcpListener, node: String, lose: Arc<AtomicBool>) {
+    /// Passes on what comes, until it is told to lose the first connection: then nothing gets through. If it is to be silent,
+    /// nobody is told.
+    async fn lossy(listener: TcpListener, node: String, lose: Arc<AtomicBool>, silent: bool) {
         for number in 0.. {
             let (mut here, _) = listener.accept().await.unwrap();
             let mut there = TcpStream::connect(&node).await.unwrap();
@@ -780,34 +803,68 @@ mod tests {
                     _ = tokio::io::copy_bidirectional(&mut here, &mut there) => false,
                     () = lost => true,
                 };
-                if lost {
+                if lost && silent {
                     std::future::pending::<()>().await;
                 }
             });
         }
     }
 
+    /// A node, and the connections of another one to it, of which the first is lost when it is told so.
+    struct Pair {
+        node: Arc<Cluster>,
+        peers: Arc<Peers>,
+        address: String,
+        lose: Arc<AtomicBool>,
+        passing: JoinHandle<()>,
+    }
+
+    impl Pair {
+        async fn start(silent: bool) -> Pair {
+            let node = start(&[]).await;
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap().to_string();
+            let lose = Arc::new(AtomicBool::new(false));
+            let passing = tokio::spawn(lossy(listener, node.address.clone(), lose.clone(), silent));
+            let peers = Peers::new(Security::new(&crucial_runtime::config::Config::default()).unwrap());
+            let pair = Pair { node, peers, address, lose, passing };
+            assert!(pair.ask().await.is_ok());
+            pair.lose.store(true, Ordering::SeqCst);
+            pair
+        }
+
+        async fn ask(&self) -> Result<Option<u64>> {
+            let ask = |node: NodeClient, cx| async move { node.epoch(cx).await };
+            self.peers.ask(1, Some(&self.address), Lane::Log, Duration::from_secs(1), ask).await
+        }
+
+        async fn close(self) {
+            self.passing.abort();
+            self.node.close().await;
+        }
+    }
+
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_connection_that_brings_nothing_is_made_anew() {
-        let node = start(&[]).await;
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        let lose = Arc::new(AtomicBool::new(false));
-        let passing = tokio::spawn(lossy(listener, node.address.clone(), lose.clone()));
-        let peers = Peers::new(Security::new(&crucial_runtime::config::Config::default()).unwrap());
-        let ask = async || {
-            let ask = |node: NodeClient, cx| async move { node.epoch(cx).await };
-            peers.ask(1, Some(&address), Lane::Log, Duration::from_secs(1), ask).await
-        };
-        assert!(ask().await.is_ok());
-        lose.store(true, Ordering::SeqCst);
-        while ask().await.is_ok() {}
+        let pair = Pair::start(true).await;
+        while pair.ask().await.is_ok() {}
         let start = Instant::now();
-        while ask().await.is_err() {
+        while pair.ask().await.is_err() {
             assert!(start.elapsed() < Duration::from_secs(60), "it asks in vain");
         }
-        passing.abort();
-        node.close().await;
+        pair.close().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn nothing_is_asked_over_a_connection_that_has_ended() {
+        let pair = Pair::start(false).await;
+        let link = pair.peers.links.lock().unwrap()[&(1, Lane::Log)].clone();
+        while !link.client.lock().await.as_ref().unwrap().dispatch.is_finished() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let asked = pair.ask().await;
+        assert!(asked.is_ok(), "{asked:?}");
+        pair.close().await;
     }
 
     #[test]
