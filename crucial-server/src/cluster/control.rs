@@ -263,6 +263,9 @@ async fn control(cluster: Weak<Cluster>) {
         }
         cluster.look_for_failures();
         open_groups(&cluster, &placement).await;
+        for (_, partition) in cluster.open_partitions() {
+            partition.group.may_lead(cluster.remembers(partition.group.id()).await);
+        }
         cluster.open_gates(&placement);
         cluster.lead_placement(&placement, &mut busy);
         cluster.lead_partitions(&placement, &mut busy);
@@ -888,7 +891,11 @@ pub(super) mod tests {
     use tokio::task::JoinHandle;
 
     use super::{
-        super::{log::Store, raft::Vote},
+        super::{
+            group::LEASE,
+            log::Store,
+            raft::{LogId, Vote},
+        },
         *,
     };
     use crate::{listener::Listener, node::Node};
@@ -1294,6 +1301,30 @@ pub(super) mod tests {
         }
         assert_eq!(may_vote().await, "as the log is");
         close(&[&third, &second, &first]).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_node_leads_no_group_that_it_has_forgotten() {
+        let first = start(&[]).await;
+        let partition = first.partition(0).unwrap();
+        let id = partition.group.id();
+        assert!(partition.group.leads(), "it is the only member");
+        // As if it had been taken out, had forgotten all, and had got it again, but for the last entry.
+        let last = first.last_log_id(id).await.unwrap().unwrap();
+        first.forgotten.lock().unwrap().insert(id, LogId { index: last.index + 1, ..last });
+        first.partitions.write().unwrap().remove(&0);
+        partition.group.raft.shutdown().await.unwrap();
+        tokio::time::sleep(3 * LEASE).await;
+        assert!(!first.partition(0).unwrap().group.leads());
+        // That has come, too.
+        first.forgotten.lock().unwrap().remove(&id);
+        let leads = async {
+            while !first.partition(0).unwrap().group.leads() {
+                tokio::time::sleep(TICK).await;
+            }
+        };
+        tokio::time::timeout(CHANGE, leads).await.unwrap();
+        first.close().await;
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -153,6 +153,11 @@ impl Group {
         }
     }
 
+    /// Whether this node may stand for election when it misses the leader.
+    pub fn may_lead(&self, may: bool) {
+        self.raft.runtime_config().elect(may);
+    }
+
     /// The leader, as far as this node knows.
     #[must_use]
     pub fn leader(&self) -> Option<NodeId> {

@@ -401,6 +401,7 @@ impl Cluster {
         let state = State::new();
         let group =
             Group::open(self.id, id, self.settings.clone(), &self.store, &self.peers, state.clone()).await?;
+        group.may_lead(self.remembers(id).await);
         let open = Partition::new(group, state, self.node.limits().clone());
         self.partitions.write().unwrap().insert(partition, open.clone());
         Ok(open)
@@ -420,7 +421,8 @@ impl Cluster {
     ///
     /// Invariant: of any majority, some node knows what was acknowledged, and votes for nobody who doesn't. A node that was
     /// taken out of a group and has forgotten it may still be asked by one that has not heard of that; and when it comes back
-    /// to the group, it has less than it had until the log has come.
+    /// to the group, it has less than it had until the log has come. Nor does it vote for itself: as far as its log goes, it may
+    /// be the only member.
     async fn remembers(&self, id: GroupId) -> bool {
         let had = self.forgotten.lock().unwrap().get(&id).copied();
         match had {
