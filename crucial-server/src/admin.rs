@@ -33,8 +33,9 @@ use crate::node::{Node, Status};
 pub trait Admin {
     /// The node's state.
     async fn status() -> Status;
-    /// Gives away all that the node has, and takes it out of its cluster.
-    async fn leave() -> Result<()>;
+    /// Gives away all that the node has, and takes it out of its cluster; or says why not. An [`Error`] would say the same, but to
+    /// decode that here takes 100 KB of each user's program.
+    async fn leave() -> Result<(), String>;
 }
 
 fn framed(stream: Stream) -> Framed<Stream, LengthDelimitedCodec> {
@@ -49,8 +50,11 @@ impl Admin for Served {
         self.0.status()
     }
 
-    async fn leave(self, _: Context) -> Result<()> {
-        self.0.retire(true).await
+    async fn leave(self, _: Context) -> Result<(), String> {
+        self.0.retire(true).await.map_err(|error| match error {
+            Error::Refused { reason } => reason,
+            error => error.to_string(),
+        })
     }
 }
 
@@ -89,7 +93,8 @@ pub async fn status(address: &str, config: &Config) -> Result<Status> {
 /// # Errors
 /// If it can't be reached, refuses, belongs to no cluster, or is the last node of it.
 pub async fn leave(address: &str, config: &Config) -> Result<()> {
-    ask(address, config, LEAVING, |admin, cx| async move { admin.leave(cx).await }).await?
+    let left = ask(address, config, LEAVING, |admin, cx| async move { admin.leave(cx).await }).await?;
+    left.map_err(|reason| Error::Refused { reason })
 }
 
 async fn ask<R, F>(
