@@ -97,7 +97,8 @@ pub struct Config {
     /// `spin`: how long a blocked caller and an idle connection of a server look for an answer before they sleep,
     /// where that helps. Default: 50 µs; `0s` turns it off.
     pub spin: Duration,
-    /// `connect_timeout`: how long a client tries to reach a server, at first and again. Default: 10 s.
+    /// `connect_timeout`: how long a client tries to reach a server, at first and again. Of several servers, one that doesn't
+    /// answer is left for the next after 2 s. Default: 10 s.
     pub connect_timeout: Duration,
     /// `lease`: how long a run, its sessions, and what a process [holds](crate::holder) outlive their last connection.
     /// Default: 30 s.

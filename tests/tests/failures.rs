@@ -2,7 +2,7 @@
 
 use std::{
     io::{Read, Write},
-    net::Shutdown,
+    net::{Shutdown, TcpListener},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::SeqCst},
@@ -598,6 +598,21 @@ fn a_parked_call_may_be_moved_more_than_once() {
 #[::core::prelude::v1::test]
 fn a_parked_call_that_was_moved_may_lose_its_node() {
     kept_for_long(Says::Nothing);
+}
+
+#[::core::prelude::v1::test]
+fn a_server_that_says_nothing_keeps_nobody_from_another() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = LocalServer::start(&Config::default());
+    let mut config = client(&server.address);
+    config.servers.insert(0, silent.local_addr().unwrap().to_string());
+    config.connect_timeout = Duration::from_secs(3600);
+    in_time("the other server is asked", move || {
+        let _run = OwnRun::enter(config);
+        let tally = Tally::new(4);
+        assert_eq!(tally.add(1), 4);
+        assert_eq!(tally.remote().add(1).wait(), Ok(5));
+    });
 }
 
 #[::core::prelude::v1::test]

@@ -36,7 +36,7 @@ impl Link {
     async fn reach_once(&self, session: SessionId) -> Result<(Stream, Welcome), Dial> {
         let mut tried = Vec::new();
         for server in &self.servers {
-            match self.meet(server, session, self.config.connect_timeout).await {
+            match self.meet(server, session, self.each()).await {
                 Ok((stream, Ok(welcome))) => return Ok((stream, welcome)),
                 Ok((_, Err(refusal))) => return Err(Dial::Refused(at(server, refusal))),
                 Err(error) => self.not_connected(server, &error, &mut tried)?,

@@ -62,7 +62,7 @@ pub struct Remote {
 /// How many connections the async calls of a process share. A server works on the calls of a connection one after the
 /// other, so one would keep it from using more than one CPU.
 const SHARED: usize = 4;
-/// How long a node of a cluster may take to answer a greeting. Another one may serve its objects by then.
+/// How long one of several servers may take to be reached, and to answer a greeting. Another one may do so at once.
 const NODE: Duration = Duration::from_secs(2);
 
 impl fmt::Debug for Remote {
@@ -185,8 +185,8 @@ impl Link {
     fn dial_once(&self, session: SessionId) -> Result<(Channel, Welcome), Dial> {
         let mut tried = Vec::new();
         for server in &self.servers {
-            match connect(server, self.config.connect_timeout, &self.security) {
-                Ok(mut channel) => match self.greet(&mut channel, session, self.config.connect_timeout) {
+            match connect(server, self.each(), &self.security) {
+                Ok(mut channel) => match self.greet(&mut channel, session, self.each()) {
                     Ok(Ok(welcome)) => return Ok((channel, welcome)),
                     Ok(Err(refusal)) => return Err(Dial::Refused(at(server, refusal))),
                     Err(error) => tried.push(format!("{server}: no greeting: {error}")),
@@ -195,6 +195,15 @@ impl Link {
             }
         }
         Err(Dial::Unreachable(tried))
+    }
+
+    /// How long each server may take.
+    ///
+    /// Invariant: one that is frozen, or has lost its power, keeps nobody from the others. Where there is one only, asking
+    /// it again would not help.
+    fn each(&self) -> Duration {
+        let all = self.config.connect_timeout;
+        if self.servers.len() > 1 { all.min(NODE) } else { all }
     }
 
     /// Connects to a node of the cluster, if it can be reached at once.

@@ -84,6 +84,8 @@ pub struct Shared {
     parties: usize,
     /// How many rounds have begun.
     rounds: Cell<usize>,
+    /// What tasks wait for that no history holds.
+    waiting: RefCell<BTreeMap<u64, String>>,
     /// The rounds of the barrier.
     pub meetings: RefCell<Vec<Vec<Meeting>>>,
 }
@@ -128,6 +130,7 @@ impl Shared {
             barrier: Barrier::at("barrier").persistent().__lazy().new(parties),
             parties,
             rounds: Cell::new(0),
+            waiting: RefCell::default(),
             meetings: RefCell::default(),
         })
     }
@@ -158,11 +161,13 @@ impl Shared {
             running.extend(own.journal.recorder.running());
             running.extend(own.lock.recorder.running());
         }
+        running.extend(self.waiting.borrow().values().cloned());
         running
     }
 
     /// A run; it takes as long as it takes until a server answers.
     async fn open(&self, random: &mut Random) -> Arc<Run> {
+        let _waits = Waits::new(self, "a run".to_owned());
         loop {
             let mut config = Config::default();
             config.backend = BackendKind::Threads;
@@ -224,6 +229,24 @@ impl<M: Model> Drop for Open<'_, M> {
         if let Some(begun) = self.begun.take() {
             self.recorder.give_up(begun);
         }
+    }
+}
+
+/// Something that is waited for.
+struct Waits<'a>(&'a Shared, u64);
+
+impl<'a> Waits<'a> {
+    fn new(shared: &'a Shared, what: String) -> Self {
+        let mut waiting = shared.waiting.borrow_mut();
+        let id = waiting.last_key_value().map_or(0, |(last, _)| last + 1);
+        waiting.insert(id, what);
+        Waits(shared, id)
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.borrow_mut().remove(&self.1);
     }
 }
 
@@ -569,7 +592,9 @@ impl Task {
                 let _entered = self.now.run.enter();
                 shared.barrier.remote().wait()
             };
+            let waits = Waits::new(&shared, format!("round {round} of the barrier, since {came:.3?}"));
             let result = call.await;
+            drop(waits);
             determinism::later();
             let went = shared.start.elapsed();
             match result {
