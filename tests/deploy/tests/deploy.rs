@@ -13,7 +13,7 @@ use std::{
 };
 
 use lab::{
-    Lab, REPOSITORY, assert_says, fails, ok,
+    Lab, REPOSITORY, Servers, assert_says, fails, ok,
     proxy::{Fate, allowed},
 };
 
@@ -54,6 +54,23 @@ fn await_loss(status: impl Fn() -> Command, lost: &str) {
     }
 }
 
+/// Waits until a server owns something again.
+fn await_return(status: impl Fn() -> Command, back: &str) {
+    let start = Instant::now();
+    loop {
+        let status = ok(status());
+        let owns = |line: &str| {
+            let words: Vec<_> = line.split_whitespace().skip(1).collect();
+            words.len() == 3 && words[..2] == [back, "up"] && words[2] != "0"
+        };
+        if status.lines().any(owns) {
+            return;
+        }
+        assert!(start.elapsed() < Duration::from_secs(120), "{back} does not come back: {status}");
+        sleep(Duration::from_millis(200));
+    }
+}
+
 #[track_caller]
 fn assert_nothing_is_left(lab: &Lab) {
     assert_says(&ok(lab.task(&["destroy", "--yes"])), &["nothing to do", "nothing of app is left"]);
@@ -72,8 +89,18 @@ fn assert_allowed(lab: &Lab) {
 
 #[test]
 fn a_program_is_deployed_used_changed_and_removed() {
-    let Some(lab) = Lab::start(true) else { return };
+    let Some(lab) = Lab::start(Servers::Scripts) else { return };
+    deploy_use_change_and_remove(&lab);
+}
 
+/// The same on machines that run the user data from their first start on.
+#[test]
+fn machines_run_their_user_data() {
+    let Some(lab) = Lab::whole("machines_run_their_user_data") else { return };
+    deploy_use_change_and_remove(&lab);
+}
+
+fn deploy_use_change_and_remove(lab: &Lab) {
     // Who looks sees what would be done, and does nothing.
     let plan = ok(lab.deploy(&["--dry-run"]));
     assert_says(&plan, &["create  function crucial-app", "create  server 2", "an hour for 3 servers"]);
@@ -94,7 +121,7 @@ fn a_program_is_deployed_used_changed_and_removed() {
     assert_eq!(mode & 0o777, 0o600);
 
     // The region is that of the function, the objects are on the servers.
-    assert_says(&run(&lab, "5"), &["functions first, total 15"]);
+    assert_says(&run(lab, "5"), &["functions first, total 15"]);
     let status = ok(lab.task(&["status"]));
     assert_says(&status, &["function crucial-app  Active", "server 2", "reached from here", "volume 0"]);
     assert!(!status.contains("not reached"), "{status}");
@@ -109,7 +136,7 @@ fn a_program_is_deployed_used_changed_and_removed() {
         "changed program: {}",
         changed.lines().filter(|line| line.contains(" s")).collect::<Vec<_>>().join("\n")
     );
-    assert_says(&run(&lab, "5"), &["functions second, total 30"]);
+    assert_says(&run(lab, "5"), &["functions second, total 30"]);
     assert_says(&ok(lab.deploy(&["--yes"])), &["nothing to do"]);
 
     // Without a server, too: as soon as the others know, for a run that is under way may lose ephemeral objects.
@@ -121,26 +148,31 @@ fn a_program_is_deployed_used_changed_and_removed() {
         command
     };
     await_loss(status, &servers[1]);
-    assert_says(&run(&lab, "50"), &["functions second, total 1305"]);
+    assert_says(&run(lab, "50"), &["functions second, total 1305"]);
+
+    // It starts again, with the data of its disk.
+    lab.proxy.machines().revive(1);
+    await_return(status, &servers[1]);
+    assert_says(&run(lab, "5"), &["functions second, total 1320"]);
 
     // All goes but the data, and all comes back.
     let destroyed = ok(lab.task(&["destroy", "--yes", "--keep-data"]));
     assert_says(&destroyed, &["keep    volume of server 0", "are kept for a later deployment"]);
     let back = ok(lab.deploy(&["--yes"]));
     assert_says(&back, &["keep    volume of server 0", "create  server 0"]);
-    assert_says(&run(&lab, "5"), &["functions second, total 1320"]);
+    assert_says(&run(lab, "5"), &["functions second, total 1335"]);
 
     let destroyed = ok(lab.task(&["destroy", "--yes"]));
     assert_says(&destroyed, &["nothing of app is left"]);
-    assert_nothing_is_left(&lab);
-    assert_allowed(&lab);
+    assert_nothing_is_left(lab);
+    assert_allowed(lab);
 }
 
 /// The examples, with fifty functions at once, before and after a server is lost.
 #[test]
 #[ignore = "builds the examples for release with the AWS SDK: some minutes"]
 fn examples_run_on_fifty_functions_and_without_a_server() {
-    let Some(mut lab) = Lab::start(true) else { return };
+    let Some(mut lab) = Lab::start(Servers::Scripts) else { return };
     lab.program = fs::canonicalize(REPOSITORY).unwrap();
     let map = std::env::temp_dir().join(format!("crucial-deployed-{}.png", std::process::id()));
     let map = map.to_str().unwrap();
@@ -187,7 +219,7 @@ fn examples_run_on_fifty_functions_and_without_a_server() {
 /// As it is without `--private`: nobody can connect to such servers here, so they don't run.
 #[test]
 fn servers_have_public_addresses_that_stay() {
-    let Some(lab) = Lab::start(false) else { return };
+    let Some(lab) = Lab::start(Servers::Off) else { return };
     let options = ["--client-cidr", "192.0.2.0/24,2001:db8::/32", "--concurrency", "7"];
     let deploy = || {
         let mut command = lab.task(&["deploy", "--profile", "dev", "--yes", "--no-wait", "--servers", "2"]);
@@ -212,7 +244,7 @@ fn servers_have_public_addresses_that_stay() {
 
 #[test]
 fn what_is_interrupted_anywhere_goes_on() {
-    let Some(lab) = Lab::start(false) else { return };
+    let Some(lab) = Lab::start(Servers::Off) else { return };
     let until_done = |command: &dyn Fn() -> Command| {
         for runs in 1.. {
             assert!(runs < 40, "it makes no progress");
@@ -239,7 +271,7 @@ fn what_is_interrupted_anywhere_goes_on() {
 
 #[test]
 fn what_passes_is_waited_for() {
-    let Some(lab) = Lab::start(false) else { return };
+    let Some(lab) = Lab::start(Servers::Off) else { return };
     let refuse = |action, times, status, code, message| {
         lab.proxy.plan(action, times, Fate::Refuse { status, code, message });
     };
@@ -295,7 +327,7 @@ fn what_passes_is_waited_for() {
 
 #[test]
 fn errors_say_what_is_wrong_and_what_to_do() {
-    let Some(lab) = Lab::start(false) else { return };
+    let Some(lab) = Lab::start(Servers::Off) else { return };
     assert_says(&fails(lab.deploy(&[])), &["no terminal", "--yes"]);
     assert_says(&fails(lab.deploy(&["--yes", "--name", "My_App"])), &["`My_App`", "--name"]);
     let mut command = lab.deploy(&["--yes"]);

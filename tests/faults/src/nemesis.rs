@@ -305,22 +305,19 @@ impl Nemesis<'_, '_> {
             self.notes.push(format!("{} skipped", fault.kind));
             return Ok(());
         }
-        // Members change only while all is well: a cluster may refuse that otherwise, and rightly; and who asks for it is a client,
-        // which may be cut off.
+        // Members change only while all is well: a cluster may refuse that otherwise, and rightly. And what is only in memory
+        // survives the loss of one node, and then of another when that one's replicas are elsewhere. Who asks for the one or the
+        // other is a client, which may be cut off.
         let changes = matches!(fault.kind, Kind::Join | Kind::Leave | Kind::Roll);
+        let forgets = fault.kind == Kind::Kill && self.cluster.forgets();
+        if (changes || forgets) && !self.victims.is_empty() {
+            self.notes.push(format!("{} skipped", fault.kind));
+            return Ok(());
+        }
         if changes {
-            if !self.victims.is_empty() {
-                self.notes.push(format!("{} skipped", fault.kind));
-                return Ok(());
-            }
             self.cluster.await_members()?;
         }
-        // What is only in memory survives the loss of one node, and then of another when that one's replicas are elsewhere.
-        if fault.kind == Kind::Kill && self.cluster.forgets() {
-            if self.victims.values().any(|nodes| !nodes.is_empty()) {
-                self.notes.push(format!("{} skipped", fault.kind));
-                return Ok(());
-            }
+        if forgets {
             self.cluster.settle()?;
         }
         self.victims.insert(index, nodes.clone());

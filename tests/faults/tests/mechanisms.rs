@@ -37,11 +37,14 @@ fn start(network: &Network, nodes: usize) -> Cluster<'_> {
 }
 
 fn start_with(network: &Network, nodes: usize, variables: Vec<(String, String)>) -> Cluster<'_> {
-    let program = PathBuf::from(STAND_IN);
-    let abilities = Abilities::of(&program).unwrap();
+    launch(network, Settings { program: PathBuf::from(STAND_IN), nodes, disk: true, variables })
+}
+
+fn launch(network: &Network, settings: Settings) -> Cluster<'_> {
+    let abilities = Abilities::of(&settings.program).unwrap();
     assert!(abilities.cluster && abilities.disk);
     let disks = Disks::new(None, true).unwrap();
-    let mut cluster = Cluster::new(network, disks, Settings { program, nodes, disk: true, variables });
+    let mut cluster = Cluster::new(network, disks, settings);
     cluster.start().unwrap();
     cluster
 }
@@ -256,6 +259,27 @@ fn nodes_come_and_go() {
     });
 }
 
+fn fault(kind: Kind, at: u64, lasts: u64, nodes: &[usize]) -> Fault {
+    let (at, lasts) = (Duration::from_millis(at), Duration::from_millis(lasts));
+    Fault { kind, at, lasts, nodes: nodes.to_vec() }
+}
+
+/// Who asks whether a cluster in memory can do without a node is a client, which may be cut off.
+#[test]
+fn a_fault_that_needs_an_answer_does_not_begin_while_clients_are_cut_off() {
+    in_arena("a_fault_that_needs_an_answer_does_not_begin_while_clients_are_cut_off", || {
+        let network = Network::build().unwrap();
+        let program = PathBuf::from(STAND_IN);
+        let mut cluster =
+            launch(&network, Settings { program, nodes: 2, disk: false, variables: Vec::new() });
+        let faults = vec![fault(Kind::Clients, 0, 600, &[]), fault(Kind::Kill, 200, 100, &[2])];
+        let plan = Plan { faults, lasts: Duration::from_secs(1) };
+        let (notes, complaints) = unleash(&plan, &mut cluster, 1, Instant::now());
+        assert_eq!((notes, complaints), (vec!["kill skipped".to_owned()], Vec::<String>::new()));
+        assert_eq!((ask(1, "hello").as_deref(), ask(2, "hello").as_deref()), (Some("hello"), Some("hello")));
+    });
+}
+
 /// A node may need those that another fault keeps down, or apart.
 #[test]
 fn a_fault_that_ends_waits_for_no_other() {
@@ -265,12 +289,6 @@ fn a_fault_that_ends_waits_for_no_other() {
         for node in [1, 2] {
             assert_eq!(ask(node, "append").as_deref(), Some("appended"));
         }
-        let fault = |kind, at, lasts, nodes: &[usize]| Fault {
-            kind,
-            at: Duration::from_millis(at),
-            lasts: Duration::from_millis(lasts),
-            nodes: nodes.to_vec(),
-        };
         let faults = vec![fault(Kind::Kill, 0, 400, &[2]), fault(Kind::KillAll, 200, 600, &[1, 2])];
         let plan = Plan { faults, lasts: Duration::from_secs(1) };
         let (_, complaints) = unleash(&plan, &mut cluster, 1, Instant::now());

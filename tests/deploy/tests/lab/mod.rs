@@ -4,24 +4,39 @@ pub mod functions;
 pub mod machines;
 pub mod moto;
 pub mod proxy;
+pub mod scripts;
+pub mod whole;
 
 use std::{
     fs,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
-use machines::Machines;
+use machines::{Host, Machines};
 use moto::Moto;
 use proxy::Proxy;
+use scripts::Scripts;
 use tokio::runtime::Runtime;
+use whole::Whole;
 
 /// One at a time: they build the same program.
 static ONE: Mutex<()> = Mutex::new(());
 
 /// The repository.
 pub const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+
+/// What becomes of the machines of a deployment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Servers {
+    /// They never start.
+    Off,
+    /// They run what the user data installs.
+    Scripts,
+    /// They run the user data.
+    Whole,
+}
 
 /// The user's workspace and the emulator.
 pub struct Lab {
@@ -38,62 +53,75 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// None, with a word on standard error, if moto can't be had. With disks, machines start.
-    pub fn start(has_machines: bool) -> Option<Lab> {
+    /// None, with a word on standard error, if moto can't be had.
+    pub fn start(servers: Servers) -> Option<Lab> {
         let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
-        let moto = match Moto::start() {
+        let ip = if servers == Servers::Whole { whole::HERE } else { "127.0.0.1" };
+        let moto = match Moto::start(ip) {
             Ok(moto) => moto,
             Err(reason) => {
                 eprintln!("left out, since moto can't be installed with pip: {reason}");
                 return None;
             }
         };
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("user");
-        let program = folder.join("program");
-        copy(&Path::new(REPOSITORY).join("tests/deploy/program"), &program);
-        let _ = fs::remove_dir_all(program.join(".crucial"));
-        // The versions of the repository.
-        fs::copy(Path::new(REPOSITORY).join("Cargo.lock"), program.join("Cargo.lock")).unwrap();
-        let disks = has_machines.then(|| {
-            let disks = folder.join("disks");
+        let program = workspace();
+        let xtask = build(&program);
+        let host = (servers != Servers::Off).then(|| -> Arc<dyn Host> {
+            let disks = program.with_file_name("disks");
             let _ = fs::remove_dir_all(&disks);
-            disks
+            match servers {
+                Servers::Whole => {
+                    let aws = moto::install(moto::AWSCLI).expect("it was installed outside");
+                    Arc::new(Whole::new(disks, aws, moto.address))
+                }
+                _ => Arc::new(Scripts { disks, moto: moto.address, xtask: OnceLock::from(xtask.clone()) }),
+            }
         });
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-        let proxy = runtime.block_on(Proxy::start(moto.address, Machines::new(moto.address, disks)));
-        let mut lab = Lab {
-            proxy,
-            program,
-            xtask: PathBuf::new(),
-            network: Vec::new(),
-            runtime,
-            _moto: moto,
-            _one: one,
-        };
-        let build = lab
-            .cargo(&["build", "--package", "tasks", "--message-format", "json-render-diagnostics"])
-            .output();
-        let build = build.unwrap();
-        assert!(build.status.success(), "{}", String::from_utf8_lossy(&build.stderr));
-        let messages = String::from_utf8(build.stdout).unwrap();
-        let executable = messages.lines().rev().find_map(|line| {
-            let message: serde_json::Value = serde_json::from_str(line).unwrap();
-            message["executable"].as_str().map(PathBuf::from)
-        });
-        lab.xtask = executable.unwrap();
-        lab.proxy.machines().set_xtask(&lab.xtask);
-        // A server serves nobody but this machine here, so its network has addresses of this machine only.
-        let vpc = lab.ec2("Action=CreateVpc&CidrBlock=127.77.0.0/16", "vpcId");
+        let proxy = runtime.block_on(Proxy::start(moto.address, Machines::new(host)));
+        let mut lab = Lab { proxy, program, xtask, network: Vec::new(), runtime, _moto: moto, _one: one };
+        // A server that is a process of this machine serves nobody else, so its network has addresses of this machine only.
+        let net = if servers == Servers::Whole { "10" } else { "127" };
+        let vpc = lab.ec2(&format!("Action=CreateVpc&CidrBlock={net}.77.0.0/16"), "vpcId");
         let subnets: Vec<_> = [("1", "us-east-1a"), ("2", "us-east-1b"), ("3", "us-east-1c")]
-            .map(|(net, zone)| {
+            .map(|(subnet, zone)| {
                 let query = format!(
-                    "Action=CreateSubnet&VpcId={vpc}&CidrBlock=127.77.{net}.0/24&AvailabilityZone={zone}"
+                    "Action=CreateSubnet&VpcId={vpc}&CidrBlock={net}.77.{subnet}.0/24&AvailabilityZone={zone}"
                 );
                 lab.ec2(&query, "subnetId")
             })
             .into();
         lab.network = ["--vpc", &vpc, "--subnets", &subnets.join(","), "--private"].map(str::to_owned).into();
         Some(lab)
+    }
+
+    /// Runs the test `name` where there are whole machines, if this machine can have them; returns the lab there.
+    pub fn whole(name: &str) -> Option<Lab> {
+        if whole::is_inside() {
+            whole::prepare();
+            return Lab::start(Servers::Whole);
+        }
+        if let Some(reason) = whole::obstacle() {
+            eprintln!("left out, since no machines can be made here: {reason}");
+            return None;
+        }
+        for package in [moto::MOTO, moto::AWSCLI] {
+            if let Err(reason) = moto::install(package) {
+                eprintln!("left out, since {package:?} can't be installed with pip: {reason}");
+                return None;
+            }
+        }
+        // The child builds the same program.
+        let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let program = workspace();
+        build(&program);
+        let fetched = user(&program, Path::new(env!("CARGO")))
+            .args(["fetch", "--target", "x86_64-unknown-linux-gnu"])
+            .output();
+        let fetched = fetched.unwrap();
+        assert!(fetched.status.success(), "{}", text(&fetched));
+        whole::run_inside(name);
+        None
     }
 
     /// Sends a request of EC2 and returns the text of the first element with this name.
@@ -104,30 +132,15 @@ impl Lab {
     }
 
     fn user(&self, program: &Path) -> Command {
-        let mut command = Command::new(program);
-        // Settings of whoever tests; and what cargo says of this package, for which build scripts would run again.
-        let others = ["AWS_", "CRUCIAL_", "CARGO_PKG_", "CARGO_MANIFEST_"];
-        for (name, _) in std::env::vars_os() {
-            if name.to_str().is_some_and(|name| others.iter().any(|other| name.starts_with(other))) {
-                command.env_remove(name);
-            }
-        }
-        command.current_dir(&self.program).stdin(Stdio::null()).envs([
-            ("AWS_ENDPOINT_URL", &*format!("http://{}", self.proxy.address)),
-            ("AWS_ACCESS_KEY_ID", "key"),
-            ("AWS_SECRET_ACCESS_KEY", "secret"),
-            ("AWS_EC2_METADATA_DISABLED", "true"),
-            ("AWS_CONFIG_FILE", "/dev/null"),
-            ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null"),
-            ("RUST_BACKTRACE", "0"),
-        ]);
+        let mut command = user(&self.program, program);
+        command.env("AWS_ENDPOINT_URL", format!("http://{}", self.proxy.address));
         command
     }
 
     /// The user's cargo, which builds where these tests are built.
     pub fn cargo(&self, arguments: &[&str]) -> Command {
         let mut command = self.user(Path::new(env!("CARGO")));
-        command.args(arguments).env("CARGO_TARGET_DIR", target());
+        command.args(arguments);
         command
     }
 
@@ -141,11 +154,7 @@ impl Lab {
     /// A task of the user's.
     pub fn task(&self, arguments: &[&str]) -> Command {
         let mut command = self.user(&self.xtask);
-        command
-            .args(arguments)
-            .env("CARGO_TARGET_DIR", target())
-            .env("CARGO", env!("CARGO"))
-            .env("AWS_REGION", "us-east-1");
+        command.args(arguments).env("CARGO", env!("CARGO")).env("AWS_REGION", "us-east-1");
         command
     }
 
@@ -165,6 +174,53 @@ impl Lab {
         assert_ne!(text, changed);
         fs::write(path, changed).unwrap();
     }
+}
+
+/// The user's workspace, as it is at first.
+fn workspace() -> PathBuf {
+    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("user/program");
+    copy(&Path::new(REPOSITORY).join("tests/deploy/program"), &program);
+    let _ = fs::remove_dir_all(program.join(".crucial"));
+    // The versions of the repository.
+    fs::copy(Path::new(REPOSITORY).join("Cargo.lock"), program.join("Cargo.lock")).unwrap();
+    program
+}
+
+/// Builds the user's `xtask`.
+fn build(program: &Path) -> PathBuf {
+    let build = user(program, Path::new(env!("CARGO")))
+        .args(["build", "--package", "tasks", "--message-format", "json-render-diagnostics"])
+        .output();
+    let build = build.unwrap();
+    assert!(build.status.success(), "{}", String::from_utf8_lossy(&build.stderr));
+    let messages = String::from_utf8(build.stdout).unwrap();
+    let executable = messages.lines().rev().find_map(|line| {
+        let message: serde_json::Value = serde_json::from_str(line).unwrap();
+        message["executable"].as_str().map(PathBuf::from)
+    });
+    executable.unwrap()
+}
+
+/// A program that the user runs. It builds where these tests are built.
+fn user(workspace: &Path, program: &Path) -> Command {
+    let mut command = Command::new(program);
+    // Settings of whoever tests; and what cargo says of this package, for which build scripts would run again.
+    let others = ["AWS_", "CRUCIAL_", "CARGO_PKG_", "CARGO_MANIFEST_"];
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(|name| others.iter().any(|other| name.starts_with(other))) {
+            command.env_remove(name);
+        }
+    }
+    command.current_dir(workspace).stdin(Stdio::null()).envs([
+        ("AWS_ACCESS_KEY_ID", "key"),
+        ("AWS_SECRET_ACCESS_KEY", "secret"),
+        ("AWS_EC2_METADATA_DISABLED", "true"),
+        ("AWS_CONFIG_FILE", "/dev/null"),
+        ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null"),
+        ("RUST_BACKTRACE", "0"),
+    ]);
+    command.env("CARGO_TARGET_DIR", target());
+    command
 }
 
 /// Where all is built: the folder for temporary files of tests is in it.

@@ -8,18 +8,24 @@ use std::{
     time::{Duration, Instant},
 };
 
-const PACKAGE: &str = "moto[server,ec2,iam,s3,awslambda]==5.2.0";
+/// A package of Python, by the name of its folder.
+#[derive(Clone, Copy, Debug)]
+pub struct Package(&'static str, &'static str);
 
-/// Installs it, once for all tests. Says why it can't, if it can't.
-fn install() -> Result<PathBuf, String> {
-    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("moto-5.2.0");
+/// The emulator.
+pub const MOTO: Package = Package("moto-5.2.0", "moto[server,ec2,iam,s3,awslambda]==5.2.0");
+/// Amazon's program `aws`.
+pub const AWSCLI: Package = Package("awscli-1.46.3", "awscli==1.46.3");
+
+/// Installs it in a virtual environment of its own, once for all tests. Says why it can't, if it can't.
+pub fn install(Package(name, package): Package) -> Result<PathBuf, String> {
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     let ready = directory.join("ready");
     // Tests of two programs may come here at once.
     let lock = fs::File::create(directory.with_extension("lock")).map_err(|error| error.to_string())?;
     lock.lock().map_err(|error| error.to_string())?;
-    let server = directory.join("bin/moto_server");
     if ready.exists() {
-        return Ok(server);
+        return Ok(directory);
     }
     let run = |program: &Path, args: &[&str]| {
         let output = Command::new(program).args(args).stdin(Stdio::null()).output();
@@ -34,10 +40,10 @@ fn install() -> Result<PathBuf, String> {
     run(Path::new("python3"), &["-m", "venv", directory.to_str().expect("it is text")])?;
     run(
         &directory.join("bin/pip"),
-        &["install", "--quiet", "--disable-pip-version-check", "--no-compile", PACKAGE],
+        &["install", "--quiet", "--disable-pip-version-check", "--no-compile", package],
     )?;
     fs::write(ready, "").map_err(|error| error.to_string())?;
-    Ok(server)
+    Ok(directory)
 }
 
 /// A server, until it is dropped.
@@ -50,14 +56,14 @@ pub struct Moto {
 impl Moto {
     /// # Errors
     /// Why there can be none.
-    pub fn start() -> Result<Moto, String> {
-        let program = install()?;
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    pub fn start(ip: &str) -> Result<Moto, String> {
+        let program = install(MOTO)?.join("bin/moto_server");
+        let address = TcpListener::bind((ip, 0)).unwrap().local_addr().unwrap();
         // The shell reads until this process is gone, however it ends, and takes the server with it.
         let process = Command::new("sh")
             .args(["-c", "\"$@\" </dev/null & read -r _; kill $!; wait", "sh"])
             .arg(program)
-            .args(["-H", "127.0.0.1", "-p", &address.port().to_string()])
+            .args(["-H", ip, "-p", &address.port().to_string()])
             .env("MOTO_IAM_LOAD_MANAGED_POLICIES", "true")
             .env("MOTO_EC2_ENABLE_INSTANCE_TYPE_VALIDATION", "true")
             .env("MOTO_ENABLE_AMI_VALIDATION", "true")
