@@ -48,9 +48,9 @@ fn leave(server: &str) -> io::Result<()> {
 }
 
 fn serve(listen: &str, join: Option<String>, data: Option<PathBuf>) -> io::Result<()> {
-    let data = data.ok_or_else(|| io::Error::other("there is no --data-dir"))?;
-    fs::create_dir_all(&data)?;
-    let log = data.join("log");
+    // Without a disk there is no log, and nothing can be appended.
+    data.iter().try_for_each(fs::create_dir_all)?;
+    let log = data.map_or_else(|| PathBuf::from("/dev/null/log"), |data| data.join("log"));
     let found = recover(&log)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut terminate = {
