@@ -237,11 +237,37 @@ async fn keep(cluster: Weak<Cluster>) {
 #[derive(Default)]
 struct Busy {
     groups: Arc<Mutex<HashSet<usize>>>,
-    transfers: HashMap<usize, Instant>,
+    /// Partitions whose leadership this node has given away.
+    transfers: HashMap<usize, Transfer>,
     meta: Arc<Mutex<HashSet<usize>>>,
     /// Since when this node leads the first group.
     leads: Option<Instant>,
     expired: Option<Instant>,
+}
+
+/// A leadership that was given away.
+#[derive(Debug)]
+struct Transfer {
+    at: Instant,
+    /// The epoch of the placement by which it was.
+    epoch: u64,
+    /// Another node has led since.
+    taken: bool,
+}
+
+impl Transfer {
+    fn new(placement: &Placement) -> Self {
+        Transfer { at: Instant::now(), epoch: placement.epoch, taken: false }
+    }
+
+    /// Whether it may be given away again.
+    ///
+    /// Invariant: a leadership that nobody takes is given away once in a while only, as nobody serves the partition meanwhile;
+    /// and so is one that comes back by the same placement: two nodes that know different ones could else pass it to and fro.
+    /// With a newer placement, as when one node after the other is started again, nobody has to wait for it.
+    fn has_rested(&self, placement: &Placement) -> bool {
+        self.at.elapsed() > 3 * group::LEASE || self.taken && placement.epoch > self.epoch
+    }
 }
 
 async fn control(cluster: Weak<Cluster>) {
@@ -481,10 +507,14 @@ impl Cluster {
             if (!group.leads() || group.is_cut_off()) && partition.has_waiting() {
                 partition.give_up(&self.elsewhere(number));
             }
-            let rested = busy.transfers.get(&number).is_none_or(|last| last.elapsed() > 3 * group::LEASE);
+            let last = busy.transfers.get_mut(&number);
+            let rested = last.is_none_or(|last| {
+                last.taken |= group.leader().is_some_and(|leader| leader != self.id);
+                last.has_rested(placement)
+            });
             if group.is_given_away() && rested {
                 // It was not taken, so this node goes on, in a new term.
-                busy.transfers.insert(number, Instant::now());
+                busy.transfers.insert(number, Transfer::new(placement));
                 let partition = partition.clone();
                 once(&busy.groups, number, async move { partition.group.begin_term().await });
                 continue;
@@ -567,7 +597,7 @@ impl Cluster {
             && is_close(group, successor)
         {
             tracing::debug!(partition = number, successor, "the leadership goes to the owner");
-            busy.transfers.insert(number, Instant::now());
+            busy.transfers.insert(number, Transfer::new(placement));
             let partition = partition.clone();
             once(&busy.groups, number, async move { partition.group.give_to(successor).await });
         }
@@ -979,6 +1009,22 @@ pub(super) mod tests {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         panic!("the groups don't get the members {nodes:?}: {:?}", cluster.node.status());
+    }
+
+    #[test]
+    fn a_leadership_may_go_on_at_once_only_by_a_newer_placement() {
+        let placement = |epoch| {
+            let mut placement = Placement::default();
+            placement.epoch = epoch;
+            placement
+        };
+        let mut transfer = Transfer::new(&placement(5));
+        assert!(!transfer.has_rested(&placement(6)), "nobody has taken it");
+        transfer.taken = true;
+        assert!(!transfer.has_rested(&placement(5)), "it has come back by the same placement");
+        assert!(transfer.has_rested(&placement(6)));
+        let long_ago = Instant::now().checked_sub(4 * group::LEASE).unwrap();
+        assert!(Transfer { at: long_ago, epoch: 5, taken: false }.has_rested(&placement(5)));
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -39,6 +39,8 @@ pub struct Machine {
     pub store: RefCell<Store>,
     /// Asks it to stop in good order, or to leave.
     pub end: Notify,
+    /// Whether it was told to, since it was started.
+    pub stops: Cell<bool>,
     /// Whether it is to leave.
     pub leaves: Cell<bool>,
 }
@@ -47,6 +49,13 @@ impl Machine {
     /// Puts an empty disk in.
     pub fn wipe(&self) {
         self.store.replace(Store::memory());
+    }
+}
+
+/// Waits until the machine is told to end, since it was started.
+async fn told(machine: &Machine) {
+    while !machine.stops.get() {
+        machine.end.notified().await;
     }
 }
 
@@ -90,7 +99,7 @@ pub async fn run(machine: Rc<Machine>) -> turmoil::Result {
             }
             tokio::time::sleep(FAREWELL).await;
         }
-        () = machine.end.notified() => {
+        () = told(&machine) => {
             while let Err(error) = cluster.retire(machine.leaves.get()).await {
                 tracing::info!(%error, "a node can't stop in good order");
                 tokio::time::sleep(AGAIN).await;

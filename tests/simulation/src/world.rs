@@ -121,6 +121,7 @@ impl World<'_> {
                 store: RefCell::new(Store::memory()),
                 end: Notify::new(),
                 leaves: Cell::new(false),
+                stops: Cell::new(false),
             });
             machines.push(machine.clone());
             sim.host(Host::Node(n).to_string(), move || node::run(machine.clone()));
@@ -241,6 +242,7 @@ impl World<'_> {
                     return;
                 }
                 self.machines[*n].leaves.set(matches!(fault, Fault::Leave(_)));
+                self.machines[*n].stops.set(true);
                 self.machines[*n].end.notify_one();
             }
             Fault::CutOff(side) => self.between(side).into_iter().for_each(|(a, b)| self.hold(a, b)),
@@ -259,8 +261,11 @@ impl World<'_> {
             Fault::CrashAll => (0..self.plan.nodes).for_each(|n| self.restart(Host::Node(n))),
             Fault::LoseDisk(n) => self.restart(Host::Node(n)),
             Fault::Stop(n) | Fault::Leave(n) => {
-                // It stops as long as it takes.
+                // It stops as long as it takes, unless it was started again meanwhile.
                 if self.is_running(Host::Node(n)) {
+                    if !self.machines[n].stops.get() {
+                        return;
+                    }
                     let again = self.sim.elapsed() + Duration::from_millis(500);
                     if again < ASSEMBLY + LASTS + RECOVERY {
                         self.ends.push((again, fault));
@@ -306,7 +311,9 @@ impl World<'_> {
             self.reset(host, other);
         }
         if let Host::Node(n) = host {
+            // What it was told before it died, it knows no more.
             self.machines[n].leaves.set(false);
+            self.machines[n].stops.set(false);
         }
         self.sim.bounce(host.to_string());
     }
