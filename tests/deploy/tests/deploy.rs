@@ -40,35 +40,26 @@ fn addresses(status: &str) -> Vec<String> {
     lines.map(|line| line.split_whitespace().nth(4).unwrap().to_owned()).collect()
 }
 
-/// Waits until a server knows that another one is lost, and others own what that had.
-fn await_loss(status: impl Fn() -> Command, lost: &str) {
+/// Waits until a server says of one at this address that it is in this state, and owns something, or nothing.
+fn await_state(status: impl Fn() -> Command, address: &str, state: &str, owns: bool) {
     let start = Instant::now();
     loop {
         let status = ok(status());
-        let is_lost = |line: &str| line.split_whitespace().skip(1).eq([lost, "down", "0"]);
-        if status.lines().any(is_lost) {
+        let is_so = |line: &str| match line.split_whitespace().collect::<Vec<_>>()[..] {
+            [_, at, is, count] => at == address && is == state && (count != "0") == owns,
+            _ => false,
+        };
+        if status.lines().any(is_so) {
             return;
         }
-        assert!(start.elapsed() < Duration::from_secs(120), "nobody misses {lost}: {status}");
+        assert!(start.elapsed() < Duration::from_secs(120), "{address} is never {state}: {status}");
         sleep(Duration::from_millis(200));
     }
 }
 
-/// Waits until a server owns something again.
-fn await_return(status: impl Fn() -> Command, back: &str) {
-    let start = Instant::now();
-    loop {
-        let status = ok(status());
-        let owns = |line: &str| {
-            let words: Vec<_> = line.split_whitespace().skip(1).collect();
-            words.len() == 3 && words[..2] == [back, "up"] && words[2] != "0"
-        };
-        if status.lines().any(owns) {
-            return;
-        }
-        assert!(start.elapsed() < Duration::from_secs(120), "{back} does not come back: {status}");
-        sleep(Duration::from_millis(200));
-    }
+/// Waits until others know that a server is lost, and own what it had.
+fn await_loss(status: impl Fn() -> Command, lost: &str) {
+    await_state(status, lost, "down", false);
 }
 
 #[track_caller]
@@ -152,7 +143,7 @@ fn deploy_use_change_and_remove(lab: &Lab) {
 
     // It starts again, with the data of its disk.
     lab.proxy.machines().revive(1);
-    await_return(status, &servers[1]);
+    await_state(status, &servers[1], "up", true);
     assert_says(&run(lab, "5"), &["functions second, total 1320"]);
 
     // All goes but the data, and all comes back.

@@ -14,13 +14,13 @@ start)
         mkdir -p "$folder/disk" "$root"
         mount -t tmpfs tmpfs "$folder/disk"
         mkdir "$folder/disk/upper" "$folder/disk/work"
-        ip netns add "$name"
-        ip link add "$name" type veth peer name eth0 netns "$name"
-        ip link set "$name" master br0 up
-        ip -n "$name" address add "$address/16" dev eth0
-        ip -n "$name" link set lo up
-        ip -n "$name" link set eth0 up
     fi
+    ip netns add "$name"
+    ip link add "$name" type veth peer name eth0 netns "$name"
+    ip link set "$name" master br0 up
+    ip -n "$name" address add "$address/16" dev eth0
+    ip -n "$name" link set lo up
+    ip -n "$name" link set eth0 up
     # Systemd wants a control group of its own. These are no part of the namespaces, so they have names that nobody else takes.
     group=/sys/fs/cgroup
     [[ -d $group/systemd ]] && group=$group/systemd

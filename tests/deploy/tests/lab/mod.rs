@@ -11,7 +11,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use machines::{Host, Machines};
@@ -72,9 +72,9 @@ impl Lab {
             match servers {
                 Servers::Whole => {
                     let aws = moto::install(moto::AWSCLI).expect("it was installed outside");
-                    Arc::new(Whole::new(disks, aws, moto.address))
+                    Arc::new(Whole { folder: disks, aws, moto: moto.address })
                 }
-                _ => Arc::new(Scripts { disks, moto: moto.address, xtask: OnceLock::from(xtask.clone()) }),
+                _ => Arc::new(Scripts { disks, moto: moto.address, xtask: xtask.clone() }),
             }
         });
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();

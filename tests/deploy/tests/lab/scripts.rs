@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::{
-        Arc, Mutex, OnceLock,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     thread,
@@ -26,7 +26,7 @@ pub struct Scripts {
     pub disks: PathBuf,
     pub moto: SocketAddr,
     /// The user's `xtask`, which starts what is not to outlive the tests.
-    pub xtask: OnceLock<PathBuf>,
+    pub xtask: PathBuf,
 }
 
 /// A machine that runs.
@@ -88,7 +88,7 @@ impl Host for Scripts {
 
         let runs = Runs { over: Arc::default(), process: Arc::default() };
         let (over, process) = (runs.over.clone(), runs.process.clone());
-        let xtask = self.xtask.get().unwrap().clone();
+        let xtask = self.xtask.clone();
         thread::spawn(move || {
             while !over.load(Ordering::SeqCst) {
                 for script in [&fetch, &run] {

@@ -8,7 +8,6 @@ use std::{
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::atomic::{AtomicUsize, Ordering},
 };
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
@@ -87,24 +86,21 @@ pub struct Whole {
     /// A virtual environment of Python with the package awscli.
     pub aws: PathBuf,
     pub moto: SocketAddr,
-    number: AtomicUsize,
 }
 
-impl Whole {
-    pub fn new(folder: PathBuf, aws: PathBuf, moto: SocketAddr) -> Whole {
-        let _ = fs::remove_dir_all(&folder);
-        fs::create_dir_all(&folder).unwrap();
-        Whole { folder, aws, moto, number: AtomicUsize::new(0) }
-    }
-}
-
-/// The first process of a machine, and its folder.
+/// A machine that runs.
 #[derive(Debug)]
-struct Runs(Child, PathBuf);
+struct Runs {
+    /// Its first process.
+    process: Child,
+    folder: PathBuf,
+    /// The name of its network.
+    name: String,
+}
 
 impl Runs {
     fn pid(&self) -> Pid {
-        Pid::from_raw(i32::try_from(self.0.id()).unwrap()).unwrap()
+        Pid::from_raw(i32::try_from(self.process.id()).unwrap()).unwrap()
     }
 }
 
@@ -117,25 +113,25 @@ impl Power for Runs {
 impl Drop for Runs {
     fn drop(&mut self) {
         let _ = kill_process_group(self.pid(), Signal::KILL);
-        let _ = self.0.wait();
-        // What systemd made of control groups is empty a moment later.
-        let script = "for _ in $(seq 100); do find \"$0\" -depth -type d -exec rmdir {} + 2>/dev/null; [ -d \"$0\" ] || break; sleep 0.1; done";
-        let group = fs::read_to_string(self.1.join("group")).unwrap_or_default();
-        let _ = Command::new("sh").args(["-c", script, group.trim()]).status();
+        let _ = self.process.wait();
+        // Nobody answers at its address any more, which another machine may get. What systemd made of control groups is empty
+        // a moment later.
+        let script = "ip link delete \"$0\"; ip netns delete \"$0\"; for _ in $(seq 100); do \
+                      find \"$1\" -depth -type d -exec rmdir {} + 2>/dev/null; [ -d \"$1\" ] || break; sleep 0.1; done";
+        let group = fs::read_to_string(self.folder.join("group")).unwrap_or_default();
+        let _ = Command::new("sh").args(["-c", script, &self.name, group.trim()]).status();
     }
 }
 
 impl Host for Whole {
     fn start(&self, machine: &Spec) -> Box<dyn Power> {
         let folder = self.folder.join(&machine.id);
-        // A name of an interface is short.
-        let name = folder.join("name");
         if !folder.exists() {
-            fs::create_dir(&folder).unwrap();
+            fs::create_dir_all(&folder).unwrap();
             fs::write(folder.join("user-data"), &machine.user_data).unwrap();
-            fs::write(&name, format!("machine{}", self.number.fetch_add(1, Ordering::SeqCst))).unwrap();
         }
-        let name = fs::read_to_string(name).unwrap();
+        // A name of an interface is short.
+        let name = machine.address.replace("10.77.", "m").replace('.', "-");
         let disk = self.folder.join(&machine.volume);
         if !disk.exists() {
             fs::File::create(&disk).unwrap().set_len(1 << 30).unwrap();
@@ -146,6 +142,7 @@ impl Host for Whole {
         command.args([&*name, &machine.address, &machine.volume.replace('-', "")]);
         command.args([&disk, &self.aws]).arg(format!("http://{}", self.moto));
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).process_group(0);
-        Box::new(Runs(command.spawn().unwrap(), folder))
+        let process = command.spawn().unwrap();
+        Box::new(Runs { process, folder, name })
     }
 }
