@@ -9,6 +9,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     process::{Child, Command, Stdio},
     sync::{Mutex, OnceLock},
+    thread,
 };
 
 use crucial_runtime::{
@@ -140,14 +141,22 @@ fn start(test: &str, role: &str) -> Result<Server> {
         .stdout(Stdio::piped())
         .spawn()
         .map_err(|e| Error::io("starting a server for the tests", &e))?;
-    let lines = BufReader::new(server.stdout.take().expect("it is piped")).lines();
-    let address =
-        lines.map_while(std::io::Result::ok).find_map(|line| line.strip_prefix(LISTENING).map(str::to_owned));
+    let mut lines =
+        BufReader::new(server.stdout.take().expect("it is piped")).lines().map_while(std::io::Result::ok);
+    let address = lines.find_map(|line| line.strip_prefix(LISTENING).map(str::to_owned));
     let address = address.ok_or_else(|| Error::Io {
         what: "starting a server for the tests".to_owned(),
         reason: "it ended before it had an address".to_owned(),
     })?;
+    // Somebody has to read what it prints: else methods that print would panic, and the harness, which says when a test
+    // takes long, would end it.
+    thread::spawn(move || lines.filter(|line| !is_of_harness(line)).for_each(|line| println!("{line}")));
     Ok((address, Mutex::new(server)))
+}
+
+/// Whether the harness of a server says this, to which serving is a test that takes long.
+fn is_of_harness(line: &str) -> bool {
+    line.starts_with("test ") && line.contains(" has been running for over ")
 }
 
 fn serve(role: &str) -> ! {
@@ -159,7 +168,8 @@ fn serve(role: &str) -> ! {
             Some(first) => join(listener, first).await?,
             None => drop(run::io().spawn(listener.serve())),
         }
-        println!("{LISTENING}{address}");
+        // A line of its own: with one thread, the harness has begun one with the test's name.
+        println!("\n{LISTENING}{address}");
         Ok(())
     };
     if let Err(error) = run::io().block_on(serve) {

@@ -43,6 +43,12 @@ impl Tally {
         before
     }
 
+    /// Its value, printed where the object is.
+    pub fn print(&self) -> u64 {
+        println!("the tally is {}", self.n);
+        self.n
+    }
+
     /// Adds, and keeps the object for a while.
     pub fn slow_add(&mut self, by: u64, millis: u64) -> u64 {
         SLOW_CALLS.fetch_add(1, SeqCst);

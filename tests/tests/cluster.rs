@@ -413,6 +413,8 @@ fn tests_may_have_several_nodes() {
         let output = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "tests_have_nodes::server", "--ignored", "--nocapture"])
             .env("CRUCIAL_TEST_NODES", nodes)
+            // Then the harness prints a test's name before the test begins.
+            .env("RUST_TEST_THREADS", "1")
             .output()
             .unwrap();
         String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()

@@ -537,10 +537,10 @@ fn a_write_that_panics_poisons() {
     assert_eq!(also.get(), 2);
 }
 
-/// How many calls are parked in this run's server.
+/// How many calls are parked in this run's servers.
 fn parked_calls() -> u64 {
     let addresses = Run::current().unwrap().dso().addresses().unwrap();
-    parked(&tests::server::status(&addresses[0]))
+    addresses.iter().map(|address| parked(&tests::server::status(address))).sum()
 }
 
 #[test(modes(embedded, processes, server))]
@@ -548,6 +548,12 @@ fn a_read_that_panics_does_not_poison() {
     let tally = Tally::new(1);
     assert_says(&panic_of(|| tally.fail_reading("in a read")), &["fail_reading", "in a read"]);
     assert_eq!((tally.is_poisoned(), tally.get()), (Ok(false), 1));
+}
+
+#[test(modes(embedded, processes, server))]
+fn a_method_may_print() {
+    let tally = Tally::new(3);
+    assert_eq!((tally.print(), tally.print()), (3, 3));
 }
 
 /// Its methods do what they must not.
