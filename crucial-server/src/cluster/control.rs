@@ -238,7 +238,7 @@ async fn keep(cluster: Weak<Cluster>) {
 struct Busy {
     groups: Arc<Mutex<HashSet<usize>>>,
     /// Partitions whose leadership this node has given away.
-    transfers: HashMap<usize, Transfer>,
+    transfers: Arc<Mutex<HashMap<usize, Transfer>>>,
     meta: Arc<Mutex<HashSet<usize>>>,
     /// Since when this node leads the first group.
     leads: Option<Instant>,
@@ -507,14 +507,13 @@ impl Cluster {
             if (!group.leads() || group.is_cut_off()) && partition.has_waiting() {
                 partition.give_up(&self.elsewhere(number));
             }
-            let last = busy.transfers.get_mut(&number);
-            let rested = last.is_none_or(|last| {
+            let rested = busy.transfers.lock().unwrap().get_mut(&number).is_none_or(|last| {
                 last.taken |= group.leader().is_some_and(|leader| leader != self.id);
                 last.has_rested(placement)
             });
             if group.is_given_away() && rested {
                 // It was not taken, so this node goes on, in a new term.
-                busy.transfers.insert(number, Transfer::new(placement));
+                busy.transfers.lock().unwrap().insert(number, Transfer::new(placement));
                 let partition = partition.clone();
                 once(&busy.groups, number, async move { partition.group.begin_term().await });
                 continue;
@@ -596,10 +595,17 @@ impl Cluster {
             && rested
             && is_close(group, successor)
         {
-            tracing::debug!(partition = number, successor, "the leadership goes to the owner");
-            busy.transfers.insert(number, Transfer::new(placement));
-            let partition = partition.clone();
-            once(&busy.groups, number, async move { partition.group.give_to(successor).await });
+            let (cluster, partition, placement) = (self.clone(), partition.clone(), placement.clone());
+            let transfers = busy.transfers.clone();
+            once(&busy.groups, number, async move {
+                // Invariant: a leadership goes where the current placement wants it. A node that has just come knows old ones
+                // for a while: by those it would give back what it was given because of the current one.
+                if cluster.is_current(placement.epoch).await {
+                    tracing::debug!(partition = number, successor, "the leadership goes to the owner");
+                    transfers.lock().unwrap().insert(number, Transfer::new(&placement));
+                    partition.group.give_to(successor).await;
+                }
+            });
         }
     }
 
@@ -800,9 +806,28 @@ impl Cluster {
             // Whoever could say so may be gone.
             _ = placement.wait_for(|placement| !placement.nodes.contains_key(&node)), if leave => {}
         }
+        self.give_placement_away().await;
         // The others have no reason any more to tell this node.
         self.left.send_replace(leave);
         Ok(())
+    }
+
+    /// Has another node lead the first group, which would else be without a leader until the others miss this one: until
+    /// then, no node that has stopped comes back to what it had.
+    ///
+    /// It needs no way back: this node stops, whether the leadership is taken or not.
+    async fn give_placement_away(&self) {
+        let placement = self.placement.get();
+        let is_up = |id: &NodeId| placement.nodes.get(id).is_some_and(|n| n.state == State::Up);
+        let voters = self.meta.members().voters;
+        let successor =
+            voters.into_iter().find(|id| *id != self.id && is_up(id) && is_close(&self.meta, *id));
+        if let Some(successor) = successor
+            && self.meta.leads()
+        {
+            self.meta.give_to(successor).await;
+            let _ = tokio::time::timeout(2 * group::LEASE, self.meta.led_by_another(self.id)).await;
+        }
     }
 
     /// Waits until all others stop as well, or are gone.
@@ -1045,6 +1070,48 @@ pub(super) mod tests {
         tokio::time::sleep(5 * TICK).await;
         settle(&second, [1, 2, 4]).await;
         close(&[&fourth, &second, &first]).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn no_leadership_goes_by_an_old_placement() {
+        let [first, second, third] = start_three(true).await;
+        let leads_as_owner = || {
+            [&second, &third].into_iter().find_map(|cluster| {
+                let owners = cluster.placement.get().owners.clone();
+                let is_led = |(number, partition): &(usize, Arc<Partition>)| {
+                    owners[*number] == cluster.id && partition.group.leads()
+                };
+                Some((cluster, cluster.open_partitions().into_iter().find(is_led)?))
+            })
+        };
+        let start = Instant::now();
+        let (cluster, (number, partition)) = loop {
+            if let Some(found) = leads_as_owner() {
+                break found;
+            }
+            assert!(start.elapsed() < CHANGE, "no owner leads");
+            tokio::time::sleep(TICK).await;
+        };
+        let (current, term) = (cluster.placement.get(), partition.group.term());
+        // As with a node that has been started again, and gets the log of the first group late.
+        let mut old = Placement::clone(&current);
+        old.epoch -= 1;
+        old.owners[number] = first.id;
+        cluster.placement.placement.send_replace(old.into());
+        // It looks several times.
+        tokio::time::sleep(5 * TICK).await;
+        assert!(partition.group.leads() && partition.group.term() == term);
+        close(&[&third, &second, &first]).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn who_stops_gives_the_placement_away() {
+        let [first, second, third] = start_three(true).await;
+        assert!(first.meta.leads());
+        first.retire(false).await.unwrap();
+        assert_ne!(first.meta.leader(), Some(first.id));
+        assert!(first.meta.leader().is_some(), "nobody leads the first group");
+        close(&[&first, &second, &third]).await;
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
