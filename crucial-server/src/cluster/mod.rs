@@ -332,11 +332,6 @@ impl Cluster {
         &self.peers
     }
 
-    /// Whether a leader's lease from before this node's start is over for certain.
-    fn may_vote(&self) -> bool {
-        self.started.elapsed() > LEASE
-    }
-
     /// Waits until this node should [retire](Self::retire) and close, without having been told to: somebody took it out
     /// of the cluster.
     ///

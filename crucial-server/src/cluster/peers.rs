@@ -454,6 +454,15 @@ async fn exchange(own: &Greeting, id: Option<NodeId>, stream: &mut net::Stream) 
     checked.map(drop)
 }
 
+/// Whether a node that was started so long ago may give a vote.
+///
+/// Invariant: a leader's lease holds although a follower was started again. The follower has forgotten when it heard of the
+/// leader last, so it gives no vote before such a lease is over. It may give one to whom the leader gave the leadership: the
+/// leader of that term has no lease then, and who has heard of a leader of a later one has that on its disk and refuses.
+fn may_vote(since_start: Duration, request: &VoteRequest<Types>) -> bool {
+    since_start > LEASE || request.leadership_transfer
+}
+
 #[derive(Clone)]
 struct Served {
     cluster: Arc<Cluster>,
@@ -481,9 +490,7 @@ impl Node for Served {
         request: VoteRequest<Types>,
         pre: bool,
     ) -> Result<VoteResponse<Types>, Failure> {
-        // Invariant: a leader's lease holds although a follower was started again. The follower has forgotten when it
-        // heard of the leader last, so it gives no vote before such a lease is over.
-        if !self.cluster.may_vote() {
+        if !may_vote(self.cluster.started.elapsed(), &request) {
             return Err("this node has just started".to_owned());
         }
         if !self.cluster.remembers(group).await {
@@ -865,6 +872,15 @@ mod tests {
         let asked = pair.ask().await;
         assert!(asked.is_ok(), "{asked:?}");
         pair.close().await;
+    }
+
+    #[test]
+    fn who_was_just_started_votes_only_for_whom_the_leader_wants() {
+        let mut request = VoteRequest::new(Vote::new(2, 1), None);
+        assert!(!may_vote(LEASE, &request));
+        assert!(may_vote(LEASE + Duration::from_millis(1), &request));
+        request.leadership_transfer = true;
+        assert!(may_vote(Duration::ZERO, &request));
     }
 
     #[test]
