@@ -240,6 +240,8 @@ struct Busy {
     /// Partitions whose leadership this node has given away.
     transfers: Arc<Mutex<HashMap<usize, Transfer>>>,
     meta: Arc<Mutex<HashSet<usize>>>,
+    /// Partitions whose next owner is asked whether it is there.
+    next_owners: Arc<Mutex<HashSet<usize>>>,
     /// Since when this node leads the first group.
     leads: Option<Instant>,
     expired: Option<Instant>,
@@ -295,7 +297,7 @@ async fn control(cluster: Weak<Cluster>) {
         cluster.open_gates(&placement);
         cluster.lead_placement(&placement, &mut busy);
         cluster.lead_partitions(&placement, &mut busy);
-        cluster.hand_over(&placement);
+        cluster.hand_over(&placement, &busy);
         cluster.clear_out(&placement, &mut busy);
     }
 }
@@ -656,21 +658,39 @@ impl Cluster {
     }
 
     /// Hands the ephemeral objects of partitions over that another node should own.
-    fn hand_over(self: &Arc<Self>, placement: &Placement) {
+    fn hand_over(self: &Arc<Self>, placement: &Placement, busy: &Busy) {
         let Some(gates) = self.gates.get() else { return };
         for (number, wanted) in placement.wanted_owners().into_iter().enumerate() {
             let Some(to) = wanted.filter(|to| *to != self.id) else { continue };
             if placement.owners[number] != self.id || !*gates[number].read().unwrap() {
                 continue;
             }
-            if self.moves.lock().unwrap().leaving.insert(number) {
-                let cluster = self.clone();
-                tokio::spawn(async move {
-                    cluster.hand(number, to).await;
-                    cluster.moves.lock().unwrap().leaving.remove(&number);
-                });
-            }
+            let cluster = self.clone();
+            // Calls don't have to wait before it is there: who has just come may not answer yet, or never.
+            once(&busy.next_owners, number, async move {
+                let greet = |node: NodeClient, cx| async move { node.epoch(cx).await };
+                if let Err(error) = cluster.peers.ask(to, None, Lane::Bulk, TAKING, greet).await {
+                    tracing::debug!(partition = number, to, %error, "who should own a partition doesn't answer");
+                } else if cluster.begin_to_leave(number) {
+                    // Not given up halfway.
+                    tokio::spawn(async move {
+                        cluster.hand(number, to).await;
+                        cluster.moves.lock().unwrap().leaving.remove(&number);
+                    });
+                }
+            });
         }
+    }
+
+    /// Whether this node owns a partition still, and may hand it over. From then on, only that closes it.
+    fn begin_to_leave(&self, number: usize) -> bool {
+        if self.placement.get().owners[number] != self.id {
+            return false;
+        }
+        // As long as these are locked, nothing is closed but by who hands over.
+        let mut moves = self.moves.lock().unwrap();
+        let open = || self.gates.get().is_some_and(|gates| *gates[number].read().unwrap());
+        !moves.leaving.contains(&number) && open() && moves.leaving.insert(number)
     }
 
     /// Hands a partition over.
@@ -1134,6 +1154,26 @@ pub(super) mod tests {
         tokio::time::timeout(CHANGE / 2, second.retire(false)).await.unwrap().unwrap();
         assert!(second.open_partitions().into_iter().all(|(_, partition)| !partition.group.leads()));
         close(&[&second, &first]).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn no_call_waits_for_an_owner_that_does_not_answer() {
+        let first = start(&[]).await;
+        let deaf = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = deaf.local_addr().unwrap().to_string();
+        let joined = first.insist(Change::Join { address, incarnation: 1 }).await.unwrap();
+        let gates = first.gates.get().unwrap();
+        // Until it is taken for lost.
+        let mut looked = 0;
+        let start = Instant::now();
+        while first.placement.get().nodes[&joined].state == State::Up {
+            assert!(start.elapsed() < CHANGE, "it is never taken for lost");
+            looked += u32::from(first.placement.get().wanted_owners().contains(&Some(joined)));
+            assert!(gates.iter().all(|gate| *gate.read().unwrap()), "a partition is not served");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert!(looked > 0, "it should own nothing");
+        first.close().await;
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
