@@ -720,7 +720,12 @@ impl Cluster {
         let incarnation = match sent {
             Ok(incarnation) => incarnation,
             Err(error) => {
-                tracing::warn!(partition = number, to, %error, "ephemeral objects can't be handed over");
+                let text = "ephemeral objects can't be handed over";
+                match &error {
+                    // It is about to stop, which the placement will say soon.
+                    Error::Refused { .. } => tracing::debug!(partition = number, to, %error, "{text}"),
+                    _ => tracing::warn!(partition = number, to, %error, "{text}"),
+                }
                 reopen();
                 return tokio::time::sleep(Duration::from_secs(1)).await;
             }
