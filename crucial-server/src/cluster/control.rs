@@ -16,7 +16,7 @@ use crucial_runtime::{
 use openraft::{ChangeMembers, async_runtime::watch::WatchReceiver};
 
 use super::{
-    Change, Cluster, Entrance, MARGIN, META, NodeId, OWNER_LEASE, Options, Remembered,
+    Change, Cluster, Entrance, MARGIN, META, Moves, NodeId, OWNER_LEASE, Options, Remembered,
     group::{self, Group, Members},
     partition::Partition,
     peers::{Bytes, Lane, NodeClient, Peers},
@@ -148,7 +148,7 @@ pub(super) async fn run(cluster: &Arc<Cluster>, name: &str, entrance: Entrance) 
     tokio::spawn(keep(Arc::downgrade(cluster)));
     // The node is ready when it knows the cluster, itself included.
     let mut placement = cluster.placement.placement.subscribe();
-    let known = placement.wait_for(|p| p.nodes.get(&cluster.id).is_some_and(|n| n.state == State::Up));
+    let known = placement.wait_for(|p| p.is_up(cluster.id));
     let waited = tokio::time::timeout(CHANGE, known).await.map(|known| known.is_ok());
     if waited != Ok(true) {
         return Err(Error::Io {
@@ -558,14 +558,13 @@ impl Cluster {
         let wanted: BTreeSet<_> = placement.replicas(number).into_iter().collect();
         let Members { voters, all: have, changing } = group.members();
         let owner = placement.owners[number];
-        let is_up = |id: &NodeId| placement.nodes.get(id).is_some_and(|n| n.state == State::Up);
         // A node that is not wanted any more gives the leadership away before it is removed. Whom it gives it to has to be a
         // voter, so that one comes first.
         let mut next = wanted.clone();
         if !wanted.contains(&self.id) && !voters.contains(&owner) {
             next.insert(self.id);
         }
-        let may_change = next.contains(&self.id) && wanted.difference(&voters).all(is_up);
+        let may_change = next.contains(&self.id) && wanted.difference(&voters).all(|id| placement.is_up(*id));
         if (voters != next || have != next || changing) && may_change {
             let voters = placement.peers(next.into_iter());
             let (cluster, partition) = (self.clone(), partition.clone());
@@ -586,14 +585,14 @@ impl Cluster {
         }
         let successor = if owner != self.id {
             Some(owner)
-        } else if placement.nodes.get(&self.id).is_some_and(|n| n.state == State::Up) {
+        } else if placement.is_up(self.id) {
             None
         } else {
-            voters.iter().copied().find(|id| *id != self.id && is_up(id))
+            voters.iter().copied().find(|id| *id != self.id && placement.is_up(*id))
         };
         if let Some(successor) = successor
             && voters.contains(&successor)
-            && is_up(&successor)
+            && placement.is_up(successor)
             && rested
             && is_close(group, successor)
         {
@@ -659,10 +658,9 @@ impl Cluster {
 
     /// Hands the ephemeral objects of partitions over that another node should own.
     fn hand_over(self: &Arc<Self>, placement: &Placement, busy: &Busy) {
-        let Some(gates) = self.gates.get() else { return };
         for (number, wanted) in placement.wanted_owners().into_iter().enumerate() {
             let Some(to) = wanted.filter(|to| *to != self.id) else { continue };
-            if placement.owners[number] != self.id || !*gates[number].read().unwrap() {
+            if !self.may_leave(number, &self.moves.lock().unwrap()) {
                 continue;
             }
             let cluster = self.clone();
@@ -682,15 +680,17 @@ impl Cluster {
         }
     }
 
-    /// Whether this node owns a partition still, and may hand it over. From then on, only that closes it.
-    fn begin_to_leave(&self, number: usize) -> bool {
-        if self.placement.get().owners[number] != self.id {
-            return false;
-        }
-        // As long as these are locked, nothing is closed but by who hands over.
-        let mut moves = self.moves.lock().unwrap();
+    /// Whether this node owns a partition and serves it, and has not begun to hand it over.
+    fn may_leave(&self, number: usize, moves: &Moves) -> bool {
         let open = || self.gates.get().is_some_and(|gates| *gates[number].read().unwrap());
-        !moves.leaving.contains(&number) && open() && moves.leaving.insert(number)
+        self.placement.get().owners[number] == self.id && !moves.leaving.contains(&number) && open()
+    }
+
+    /// Begins to hand a partition over, if that may be. From then on, only whoever does that closes or opens it.
+    fn begin_to_leave(&self, number: usize) -> bool {
+        // As long as these are locked, nothing else closes it.
+        let mut moves = self.moves.lock().unwrap();
+        self.may_leave(number, &moves) && moves.leaving.insert(number)
     }
 
     /// Hands a partition over.
@@ -842,14 +842,12 @@ impl Cluster {
     ///
     /// It needs no way back: this node stops, whether the leadership is taken or not.
     async fn give_placement_away(&self) {
+        if !self.meta.leads() {
+            return;
+        }
         let placement = self.placement.get();
-        let is_up = |id: &NodeId| placement.nodes.get(id).is_some_and(|n| n.state == State::Up);
-        let voters = self.meta.members().voters;
-        let successor =
-            voters.into_iter().find(|id| *id != self.id && is_up(id) && is_close(&self.meta, *id));
-        if let Some(successor) = successor
-            && self.meta.leads()
-        {
+        let takes = |id: &NodeId| *id != self.id && placement.is_up(*id) && is_close(&self.meta, *id);
+        if let Some(successor) = self.meta.members().voters.into_iter().find(takes) {
             self.meta.give_to(successor).await;
             let _ = tokio::time::timeout(2 * group::LEASE, self.meta.led_by_another(self.id)).await;
         }
@@ -1024,6 +1022,14 @@ pub(super) mod tests {
         [first, second, third]
     }
 
+    /// Adds a member that accepts connections, as long as the listener is there, and says nothing.
+    async fn add_deaf(cluster: &Cluster) -> (tokio::net::TcpListener, NodeId) {
+        let deaf = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = deaf.local_addr().unwrap().to_string();
+        let joined = cluster.insist(Change::Join { address, incarnation: 1 }).await.unwrap();
+        (deaf, joined)
+    }
+
     async fn close(nodes: &[&Cluster]) {
         for cluster in nodes {
             cluster.close().await;
@@ -1150,9 +1156,7 @@ pub(super) mod tests {
         while !second.open_partitions().into_iter().any(|(_, partition)| partition.group.leads()) {
             tokio::time::sleep(TICK).await;
         }
-        let deaf = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = deaf.local_addr().unwrap().to_string();
-        let joined = second.insist(Change::Join { address, incarnation: 1 }).await.unwrap();
+        let (_deaf, joined) = add_deaf(&second).await;
         assert_eq!(joined, 3);
         // The partitions should have their replicas there.
         tokio::time::sleep(2 * TICK).await;
@@ -1164,9 +1168,7 @@ pub(super) mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn no_call_waits_for_an_owner_that_does_not_answer() {
         let first = start(&[]).await;
-        let deaf = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = deaf.local_addr().unwrap().to_string();
-        let joined = first.insist(Change::Join { address, incarnation: 1 }).await.unwrap();
+        let (_deaf, joined) = add_deaf(&first).await;
         let gates = first.gates.get().unwrap();
         // Until it is taken for lost.
         let mut looked = 0;
@@ -1208,9 +1210,7 @@ pub(super) mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn who_never_answered_has_no_vote() {
         let first = start(&[]).await;
-        let deaf = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = deaf.local_addr().unwrap().to_string();
-        let joined = first.insist(Change::Join { address, incarnation: 1 }).await.unwrap();
+        let (_deaf, joined) = add_deaf(&first).await;
         assert_eq!(joined, 2);
         let mut placements = first.placement.placement.subscribe();
         let is_down = placements.wait_for(|placement| placement.nodes[&2].state == State::Down);

@@ -312,6 +312,12 @@ impl Placement {
         order
     }
 
+    /// Whether a node is there, and not about to stop or leave.
+    #[must_use]
+    pub fn is_up(&self, node: NodeId) -> bool {
+        self.nodes.get(&node).is_some_and(|n| n.state == State::Up)
+    }
+
     /// The node that should own each partition: none if no replica of it is up. It is the first of the replicas that are
     /// up, but for as few partitions as it takes to be balanced.
     ///
@@ -319,9 +325,8 @@ impl Placement {
     /// others needs another [`VERSION`](crucial_runtime::wire::VERSION).
     #[must_use]
     pub fn wanted_owners(&self) -> Vec<Option<NodeId>> {
-        let up = |node: &NodeId| self.nodes.get(node).is_some_and(|n| n.state == State::Up);
         let replicas: Vec<Vec<NodeId>> = (0..self.owners.len())
-            .map(|partition| self.replicas(partition).into_iter().filter(up).collect())
+            .map(|partition| self.replicas(partition).into_iter().filter(|node| self.is_up(*node)).collect())
             .collect();
         let mut owners: Vec<_> = replicas.iter().map(|replicas| replicas.first().copied()).collect();
         // Harvey, Ladner, Lovász and Tamir, 2006: with no such path left, the owners are as balanced as can be.
