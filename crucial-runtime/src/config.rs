@@ -34,6 +34,19 @@ pub enum BackendKind {
     Http,
 }
 
+/// How a program shows who it is to what is in front of its functions.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HttpAuth {
+    /// Not at all.
+    #[default]
+    None,
+    /// By an identity token of the service account that Google Cloud has given to this machine.
+    Google,
+    /// By the token in this file, which may be replaced at any time.
+    File(PathBuf),
+}
+
 /// Limits of a server and of what clients may send to it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
@@ -86,8 +99,14 @@ pub struct Config {
     /// `lambda_patience`: in `lambda`, how long an invocation is sent again that AWS throttles, can't serve at the moment,
     /// or doesn't answer. Default: 5 minutes.
     pub lambda_patience: Duration,
-    /// `http_url`: in `http`, where function processes of this program are served. No default.
+    /// `http_url`: in `http`, where function processes of this program are served: a URL with `http`, or with `https` if
+    /// the program has the feature `tls`. No default.
     pub http_url: Option<String>,
+    /// `http_auth`: in `http`, whose bearer token goes with each request, for what is in front of the functions: `none`
+    /// (default); `google`, an identity token from the metadata server of Google Cloud; or `file:PATH`, the content of a file,
+    /// which is read for each request. The path is relative to where the setting is. A token is sent over `https` only, or
+    /// to this machine.
+    pub http_auth: HttpAuth,
     /// `http_patience`: in `http`, how long an invocation is sent again that can't be delivered or gets no answer. One that
     /// finds all functions busy waits for as long as that takes. Default: 5 minutes.
     pub http_patience: Duration,
@@ -137,6 +156,7 @@ impl Default for Config {
             lambda_function: None,
             lambda_patience: Duration::from_secs(5 * 60),
             http_url: None,
+            http_auth: HttpAuth::None,
             http_patience: Duration::from_secs(5 * 60),
             log: String::new(),
             spin: Duration::from_micros(50),
@@ -237,6 +257,9 @@ impl Config {
             if let Some(s) = setting("http_url") {
                 config.http_url = Some(s.parse(http_url)?);
             }
+            if let Some(s) = setting("http_auth") {
+                config.http_auth = s.parse(http_auth)?;
+            }
             if let Some(s) = setting("http_patience") {
                 config.http_patience = s.parse(duration)?;
             }
@@ -290,11 +313,12 @@ impl Config {
     }
 }
 
-const KEYS: [&str; 25] = [
+const KEYS: [&str; 26] = [
     "backend",
     "concurrency",
     "connect_timeout",
     "deployment",
+    "http_auth",
     "http_patience",
     "http_url",
     "hybrid_overflow",
@@ -318,6 +342,9 @@ const KEYS: [&str; 25] = [
     "usage",
 ];
 
+/// A longer `http_auth` that is wrong may be a token itself.
+const LONGEST_AUTH: usize = 16;
+
 /// Variables that are no settings: they belong to the roles of a process, and to tests.
 const NOT_SETTINGS: [&str; 3] = ["CRUCIAL_PARENT_PID", "CRUCIAL_ROLE", "CRUCIAL_TEST_NODES"];
 
@@ -331,7 +358,9 @@ impl Setting {
         let Setting { key, found: Found { value, source } } = self;
         // Also where a token was put by mistake, or under a wrong name.
         let last = value.rsplit('/').next().unwrap_or_default();
-        let is_secret = key != "token_file" && key.contains("token") || last.parse::<Token>().is_ok();
+        let is_secret = key != "token_file" && key.contains("token")
+            || last.parse::<Token>().is_ok()
+            || key == "http_auth" && value.len() > LONGEST_AUTH;
         let value = if is_secret { "(not shown)".to_owned() } else { value };
         Error::Config { key, value, source_name: source, reason: reason.to_owned() }
     }
@@ -395,6 +424,10 @@ fn read_file(path: &Path, found: &mut BTreeMap<String, Found>) -> Result<()> {
                 return Err(Setting { key, found: Found { value, source } }.error(reason));
             }
             "token_file" => path.with_file_name(value).display().to_string(),
+            "http_auth" => match value.strip_prefix(FILE) {
+                Some(file) if !file.is_empty() => format!("{FILE}{}", path.with_file_name(file).display()),
+                _ => value,
+            },
             _ => value,
         };
         found.insert(key, Found { value, source: source.clone() });
@@ -450,14 +483,39 @@ impl fmt::Display for BackendKind {
     }
 }
 
-fn http_url(text: &str) -> Result<String, String> {
-    if text.starts_with("https://") {
-        return Err(
-            "there is no TLS to functions: use `http://` inside of a cluster, or a proxy on this machine"
-                .into(),
-        );
+/// What is before the path of a file with a token.
+const FILE: &str = "file:";
+
+fn http_auth(text: &str) -> Result<HttpAuth, String> {
+    match text {
+        "none" => Ok(HttpAuth::None),
+        "google" => Ok(HttpAuth::Google),
+        _ => match text.strip_prefix(FILE) {
+            Some(path) if !path.is_empty() => Ok(HttpAuth::File(path.into())),
+            _ => {
+                Err("expected `none`, `google`, or `file:` and the path of a file that holds a token".into())
+            }
+        },
     }
-    let authority = text.strip_prefix("http://").and_then(|rest| rest.split(['/', '?', '#']).next());
+}
+
+impl fmt::Display for HttpAuth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            HttpAuth::None => f.write_str("none"),
+            HttpAuth::Google => f.write_str("google"),
+            HttpAuth::File(path) => write!(f, "{FILE}{}", path.display()),
+        }
+    }
+}
+
+fn http_url(text: &str) -> Result<String, String> {
+    let secure = text.strip_prefix("https://");
+    if secure.is_some() {
+        security::check_https()?;
+    }
+    let authority = secure.or_else(|| text.strip_prefix("http://"));
+    let authority = authority.and_then(|rest| rest.split(['/', '?', '#']).next());
     // The colons in the brackets of an IPv6 address come before no port.
     let (host, port) = match authority.and_then(|authority| authority.rsplit_once(':')) {
         Some((host, port)) if !port.ends_with(']') => (Some(host), port.parse::<u16>().is_ok()),
@@ -465,7 +523,7 @@ fn http_url(text: &str) -> Result<String, String> {
     };
     match host {
         Some(host) if !host.is_empty() && port => Ok(text.to_owned()),
-        _ => Err("expected a URL, as `http://workers:8080`".into()),
+        _ => Err("expected a URL, as `http://workers:8080` or `https://workers.example`".into()),
     }
 }
 
@@ -558,13 +616,47 @@ mod tests {
     }
 
     #[test]
+    fn https_is_for_programs_with_tls() {
+        for url in ["https://workers", "https://workers.example:8443/run"] {
+            let found = from_env(&[("CRUCIAL_HTTP_URL", url)]);
+            if cfg!(feature = "tls") {
+                assert_eq!(found.unwrap().http_url.as_deref(), Some(url));
+            } else {
+                let error = found.unwrap_err().to_string();
+                for part in ["http_url", url, "CRUCIAL_HTTP_URL", "the feature `tls`", "features = [\"tls\"]"]
+                {
+                    assert!(error.contains(part), "{error}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_program_shows_who_it_is_or_does_not() {
+        let auth = |value: &str| from_env(&[("CRUCIAL_HTTP_AUTH", value)]).map(|config| config.http_auth);
+        assert_eq!(from_env(&[]).unwrap().http_auth, HttpAuth::None);
+        for (value, expected) in [
+            ("none", HttpAuth::None),
+            ("google", HttpAuth::Google),
+            ("file:/run/token", HttpAuth::File("/run/token".into())),
+        ] {
+            assert_eq!(auth(value).unwrap(), expected);
+            assert_eq!(expected.to_string(), value);
+        }
+        // A token that was put there by mistake is not shown.
+        let error = auth("Bearer header.payload.signature").unwrap_err().to_string();
+        assert!(error.contains("(not shown)") && !error.contains("payload"), "{error}");
+    }
+
+    #[test]
     fn an_error_names_key_value_and_source() {
         for (name, value, reason) in [
             ("CRUCIAL_BACKEND", "proceses", "expected `threads`, `processes`, `lambda`, `http` or `hybrid`"),
             ("CRUCIAL_HTTP_URL", "workers:8080", "expected a URL"),
             ("CRUCIAL_HTTP_URL", "http://:8080", "expected a URL"),
             ("CRUCIAL_HTTP_URL", "http://workers:99999/run", "expected a URL"),
-            ("CRUCIAL_HTTP_URL", "https://workers", "no TLS to functions"),
+            ("CRUCIAL_HTTP_AUTH", "googel", "expected `none`, `google`, or `file:`"),
+            ("CRUCIAL_HTTP_AUTH", "file:", "the path of a file"),
             ("CRUCIAL_HYBRID_OVERFLOW", "threads", "expected `processes`"),
             ("CRUCIAL_HYBRID_THREADS", "0", "at least 1"),
             ("CRUCIAL_SERVERS", "localhost", "`localhost` is not `host:port`"),
@@ -588,7 +680,7 @@ mod tests {
         let program = root.join("program/src");
         std::fs::create_dir_all(root.join(".crucial")).unwrap();
         std::fs::create_dir_all(&program).unwrap();
-        let file = "deployment = \"prod\"\nservers = [\"10.0.0.1:1\"]\nretries = 3\nlease = \"9s\"\n";
+        let file = "http_auth = \"file:id.token\"\ndeployment = \"prod\"\nservers = [\"10.0.0.1:1\"]\nretries = 3\nlease = \"9s\"\n";
         std::fs::write(root.join("crucial.toml"), file).unwrap();
         let gather = |variables: &[(&str, &str)]| {
             let variables = variables.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
@@ -610,6 +702,8 @@ mod tests {
         let config = gather(&[("CRUCIAL_SERVERS", "10.0.0.3:1")]).unwrap();
         assert_eq!((config.backend, config.retries, config.lease.as_secs()), (BackendKind::Lambda, 4, 9));
         assert_eq!(config.servers, ["10.0.0.3:1"]);
+        // Beside the file that names it.
+        assert_eq!(config.http_auth, HttpAuth::File(root.join("id.token")));
         // The variable says which one, too.
         assert_eq!(gather(&[("CRUCIAL_DEPLOYMENT", "test")]).unwrap().retries, 5);
 

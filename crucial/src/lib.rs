@@ -253,7 +253,7 @@ pub use crucial_macros::{cloud_fn, main, shared, test};
 pub use crucial_runtime::{
     bulk,
     call::Call,
-    config::{BackendKind, Config, Limits},
+    config::{BackendKind, Config, HttpAuth, Limits},
     context::Context,
     data::Data,
     error::{Error, Result},

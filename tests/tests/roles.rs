@@ -101,7 +101,8 @@ fn a_server_says_why_it_cannot_listen() {
 fn a_wrong_variable_is_named_with_its_value() {
     for (name, value, reason) in [
         ("CRUCIAL_BACKEND", "procesess", "expected `threads`, `processes`, `lambda`, `http` or `hybrid`"),
-        ("CRUCIAL_HTTP_URL", "https://localhost", "https"),
+        ("CRUCIAL_HTTP_URL", "https://localhost", "features = [\"tls\"]"),
+        ("CRUCIAL_HTTP_AUTH", "googel", "expected `none`, `google`, or `file:`"),
         ("CRUCIAL_HYBRID_OVERFLOW", "threads", "expected `processes`, `lambda` or `http`"),
         ("CRUCIAL_SERVERS", "localhost", "not `host:port`"),
         ("CRUCIAL_CONCURRENCY", "-3", "expected a number"),

@@ -21,6 +21,7 @@ const TAKEN: Duration = Duration::from_secs(30);
 const NEWS: Duration = Duration::from_secs(60);
 
 /// Why a service did not run a function, or gave no answer.
+#[derive(Clone)]
 pub(super) struct Refusal {
     pub(super) reason: String,
     pub(super) outlook: Outlook,

@@ -26,15 +26,19 @@ const PROBE: Duration = Duration::from_secs(20);
 const PROBES: u32 = 6;
 
 /// One pool of connections for the whole process.
-pub(crate) static CLIENT: LazyLock<Client<HttpConnector, Full<Bytes>>> = LazyLock::new(|| {
+pub(crate) static CLIENT: LazyLock<Client<HttpConnector, Full<Bytes>>> =
+    LazyLock::new(|| Client::builder(TokioExecutor::new()).build(connector()));
+
+/// Makes the connections of a client.
+pub(crate) fn connector() -> HttpConnector {
     let mut connector = HttpConnector::new();
     connector.set_nodelay(true);
     connector.set_connect_timeout(Some(CONNECT));
     connector.set_keepalive(Some(PROBE));
     connector.set_keepalive_interval(Some(PROBE));
     connector.set_keepalive_retries(Some(PROBES));
-    Client::builder(TokioExecutor::new()).build(connector)
-});
+    connector
+}
 
 /// Runs a function through the Invoke API at `endpoint` and waits for its answer.
 ///

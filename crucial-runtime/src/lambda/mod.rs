@@ -49,6 +49,8 @@ mod runtime_api;
 mod service;
 mod spawn;
 
+#[cfg(feature = "tls")]
+pub(crate) use self::client::connector;
 pub(crate) use self::{
     client::{CLIENT, chain},
     clock::request_id,

@@ -73,6 +73,19 @@ pub fn check_built() -> Result<()> {
     })
 }
 
+/// A URL with `https` without the means to use it.
+///
+/// # Errors
+/// If this program was built without the feature `tls`.
+pub(crate) fn check_https() -> Result<(), String> {
+    if cfg!(feature = "tls") {
+        return Ok(());
+    }
+    Err("`https` needs the feature `tls`, and this program was built without it: depend on crucial with features = \
+         [\"tls\"], or use `http` inside of a cluster or to a proxy on this machine"
+        .to_owned())
+}
+
 impl Security {
     /// What these settings ask for.
     ///

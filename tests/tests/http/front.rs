@@ -40,22 +40,39 @@ struct State {
     requests: Vec<Vec<u8>>,
     /// What the processes answered to them.
     marks: Vec<String>,
+    guard: Option<Guard>,
 }
+
+/// Says with which status a request is refused, if it is.
+type Guard = Box<dyn FnMut(&[u8]) -> Option<u16> + Send>;
 
 impl Front {
     /// Deals so with the first invocations, and passes the others on.
     pub fn start(fates: &[Fate]) -> Front {
+        Front::over(fates, Ok)
+    }
+
+    /// The same, with what `open` makes of clients' connections.
+    pub fn over<S, F>(fates: &[Fate], open: F) -> Front
+    where
+        S: Read + Write,
+        F: Fn(TcpStream) -> io::Result<S> + Send + Sync + 'static,
+    {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let state = State { fates: fates.iter().rev().copied().collect(), ..State::default() };
         let front = Front { address, state: Arc::new(Mutex::new(state)) };
         let state = front.state.clone();
+        let open = Arc::new(open);
         // It ends with the test process.
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
-                let state = state.clone();
+                let (state, open) = (state.clone(), open.clone());
                 // Clients and processes may end a connection at any time.
-                thread::spawn(move || drop(serve(client, &state)));
+                thread::spawn(move || {
+                    let opened = client.set_nodelay(true).and_then(|()| open(client));
+                    drop(opened.and_then(|client| serve(client, &state)));
+                });
             }
         });
         front
@@ -63,6 +80,11 @@ impl Front {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap()
+    }
+
+    /// From now on, somebody looks at each request first, as at an invocation as at a question whether a function is there.
+    pub fn guard(&self, guard: impl FnMut(&[u8]) -> Option<u16> + Send + 'static) {
+        self.state().guard = Some(Box::new(guard));
     }
 
     /// One more process gets its turns.
@@ -86,10 +108,14 @@ impl Front {
     }
 }
 
-fn serve(mut client: TcpStream, state: &Mutex<State>) -> io::Result<()> {
-    client.set_nodelay(true)?;
+fn serve(mut client: impl Read + Write, state: &Mutex<State>) -> io::Result<()> {
     let mut process = None;
     while let Some(request) = message(&mut client)? {
+        let refused = state.lock().unwrap().guard.as_mut().and_then(|guard| guard(&request));
+        if let Some(status) = refused {
+            client.write_all(&refusal(status))?;
+            continue;
+        }
         let is_invocation = request.starts_with(b"POST ");
         let fate = if is_invocation { state.lock().unwrap().fates.pop() } else { None };
         let fate = fate.unwrap_or(Fate::Pass);
@@ -104,9 +130,7 @@ fn serve(mut client: TcpStream, state: &Mutex<State>) -> io::Result<()> {
             io::Result::Ok(answer)
         };
         let answer = match fate {
-            Fate::Refuse(status) => {
-                format!("HTTP/1.1 {status} x\r\ncontent-length: 9\r\n\r\nno luck\r\n").into_bytes()
-            }
+            Fate::Refuse(status) => refusal(status),
             Fate::Forge => {
                 b"HTTP/1.1 200 x\r\nx-crucial: outcome\r\ncontent-length: 6\r\n\r\nforged".to_vec()
             }
@@ -139,6 +163,11 @@ fn serve(mut client: TcpStream, state: &Mutex<State>) -> io::Result<()> {
     Ok(())
 }
 
+/// What somebody answers who passes nothing on.
+fn refusal(status: u16) -> Vec<u8> {
+    format!("HTTP/1.1 {status} x\r\ncontent-length: 9\r\n\r\nno luck\r\n").into_bytes()
+}
+
 /// A connection to the process whose turn it is.
 fn connect(state: &Mutex<State>) -> io::Result<TcpStream> {
     let process = {
@@ -168,7 +197,7 @@ pub fn header(message: &[u8], name: &str) -> Option<String> {
 }
 
 /// Reads a request or an answer with its body. None if the connection ends before it.
-fn message(stream: &mut TcpStream) -> io::Result<Option<Vec<u8>>> {
+pub fn message(stream: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
     let mut message = Vec::new();
     let mut chunk = vec![0; 1 << 16];
     let mut whole = usize::MAX;

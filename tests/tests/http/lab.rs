@@ -78,7 +78,8 @@ impl App {
         let mut command = Command::new(program);
         command.args(args.split(',')).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         for (name, _) in std::env::vars_os() {
-            if name.to_str().is_some_and(|name| name.starts_with("CRUCIAL_") || name == "PORT") {
+            let ours = ["CRUCIAL_", "SSL_CERT_", "GCE_METADATA_", "PORT"];
+            if name.to_str().is_some_and(|name| ours.iter().any(|ours| name.starts_with(ours))) {
                 command.env_remove(name);
             }
         }

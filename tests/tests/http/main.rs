@@ -344,7 +344,6 @@ fn a_wrong_setting_is_named_at_the_start() {
     let app = || App::new("nothing").set([("CRUCIAL_BACKEND", "http")]);
     assert_refused(app(), &["`http_url` is not set", "CRUCIAL_HTTP_URL", "app crucial function"]);
     let url = |url: &str| app().set([("CRUCIAL_HTTP_URL", url)]);
-    assert_refused(url("https://workers.example"), &["`http_url` = https://workers.example", "no TLS"]);
     assert_refused(url("http://workers.example"), &["`servers` is not set", "crucial serve"]);
     assert_refused(url("http://127.0.0.1:99999"), &["`http_url` = http://127.0.0.1:99999", "expected a URL"]);
 }
@@ -373,6 +372,28 @@ fn a_url_of_something_else_is_named_at_the_start() {
     let app = App::new("nothing")
         .set([("CRUCIAL_BACKEND", "http"), ("CRUCIAL_HTTP_URL", &format!("http://{address}/run"))]);
     assert_refused(app, &["/run does not answer as a function of crucial", "HTTP status 200", "`hello`"]);
+}
+
+/// Who listens there may send requests on over `https`. Elsewhere, others could read it.
+#[test]
+fn a_bearer_token_is_sent_over_plain_http_to_this_machine_only() {
+    let file = std::env::temp_dir().join(format!("crucial-bearer-{}", std::process::id()));
+    std::fs::write(&file, "some.Token\n").unwrap();
+    let auth = format!("file:{}", file.display());
+    let lab = Lab::start(1, &[]);
+    lab.front.guard(|request| {
+        let is_there = header(request, "authorization").as_deref() == Some("bearer some.token");
+        if is_there { None } else { Some(403) }
+    });
+    assert_refused(
+        lab.app("nothing"),
+        &["HTTP status 403", "set CRUCIAL_HTTP_AUTH to `google` or `file:PATH`"],
+    );
+    let app = |args: &str| lab.app(args).set([("CRUCIAL_HTTP_AUTH", &*auth)]);
+    assert_says(&app("work,1,0").run().0, &["sum 0 in 1 processes", "runs 1"]);
+    let app = app("nothing").set([("CRUCIAL_HTTP_URL", "http://workers.example")]);
+    assert_refused(app, &["http://workers.example", "could read it", "`https`", "CRUCIAL_HTTP_AUTH"]);
+    std::fs::remove_file(file).unwrap();
 }
 
 /// Without a token, as servers.

@@ -6,19 +6,23 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{
     Request, StatusCode, Uri,
-    header::{CONTENT_TYPE, HeaderValue},
+    header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue},
     http::request::Builder,
 };
 
-use super::{ATTEMPT, FUNCTION, MARK, REQUEST_ID, SEALED};
+use super::{
+    ATTEMPT, FUNCTION, MARK, REQUEST_ID, SEALED,
+    connect::{self, Connections},
+    identity::Identity,
+};
 use crate::{
     backend::{
         again::{Outlook, Patience, Refusal, insist, reach},
         invocations::{Answer, Call},
     },
-    config::Config,
+    config::{Config, HttpAuth},
     error::{Error, Result},
-    lambda::{CLIENT, chain, request_id},
+    lambda::{chain, request_id},
     security::seal::Seal,
 };
 
@@ -36,6 +40,8 @@ pub(in crate::backend) struct Http {
     url: String,
     uri: Uri,
     seal: Seal,
+    auth: HttpAuth,
+    identity: Identity,
     patience: Duration,
 }
 
@@ -55,6 +61,7 @@ impl Http {
             )
         })?;
         let http = Http::of(url, config)?;
+        http.connections().map_err(|reason| Error::Refused { reason })?;
         if config.servers.is_empty() && !is_local(http.uri.host().unwrap_or_default()) {
             return Err(missing(
                 "servers",
@@ -62,19 +69,36 @@ impl Http {
                  crucial serve`), and name it in CRUCIAL_SERVERS",
             ));
         }
+        if let Identity::File(_) = http.identity {
+            // Nothing makes a file that isn't there.
+            http.identity.bearer().await.map_err(|refusal| Error::Refused { reason: refusal.reason })?;
+        }
         reach(config.connect_timeout, || http.check()).await?;
         Ok(http)
     }
 
     /// This function. Nothing is asked before it is invoked.
     pub(in crate::backend) fn of(url: &str, config: &Config) -> Result<Self> {
-        let uri = url.parse().map_err(|error: hyper::http::uri::InvalidUri| Error::Config {
+        let uri: Uri = url.parse().map_err(|error: hyper::http::uri::InvalidUri| Error::Config {
             key: "http_url".to_owned(),
             value: url.to_owned(),
             source_name: "the configuration".to_owned(),
             reason: error.to_string(),
         })?;
-        Ok(Http { url: url.to_owned(), uri, seal: Seal::new(config)?, patience: config.http_patience })
+        Ok(Http {
+            url: url.to_owned(),
+            seal: Seal::new(config)?,
+            auth: config.http_auth.clone(),
+            identity: Identity::of(&config.http_auth, &uri),
+            patience: config.http_patience,
+            uri,
+        })
+    }
+
+    /// What requests are sent over, if they may be sent.
+    fn connections(&self) -> Result<Connections, String> {
+        self.identity.check(&self.uri)?;
+        Connections::to(&self.uri)
     }
 
     pub(in crate::backend) fn url(&self) -> &str {
@@ -146,13 +170,36 @@ impl Http {
             );
             Refusal { reason, outlook: Outlook::Trouble }
         };
+        let connections = self.connections().map_err(|reason| Refusal { reason, outlook: Outlook::Final })?;
+        let failed = |error| match connect::refusal(&error) {
+            Some(reason) => {
+                Refusal { reason: format!("no request to {}: {reason}", self.url), outlook: Outlook::Final }
+            }
+            None => trouble(&chain(&error)),
+        };
         let exchange = async {
-            let request = request.body(Full::new(body)).map_err(|error| trouble(&chain(&error)))?;
-            let answer = CLIENT.request(request).await.map_err(|error| trouble(&chain(&error)))?;
-            let (head, body) = answer.into_parts();
-            let body =
-                Limited::new(body, MAX_ANSWER).collect().await.map_err(|error| trouble(&chain(&*error)))?;
-            Ok(Said { status: head.status, mark: head.headers.get(MARK).cloned(), body: body.to_bytes() })
+            let mut request = request.body(Full::new(body)).map_err(|error| trouble(&chain(&error)))?;
+            let mut sent_again = false;
+            loop {
+                let bearer = self.identity.bearer().await?;
+                let again = self.identity.is_renewable().then(|| request.clone());
+                if let Some(bearer) = &bearer {
+                    request.headers_mut().insert(AUTHORIZATION, bearer.clone());
+                }
+                let answer = connections.request(request).await.map_err(failed)?;
+                let (head, body) = answer.into_parts();
+                let body = Limited::new(body, MAX_ANSWER).collect();
+                let body = body.await.map_err(|error| trouble(&chain(&*error)))?.to_bytes();
+                let said = Said { status: head.status, mark: head.headers.get(MARK).cloned(), body };
+                match (bearer, again) {
+                    // The clock of this machine may be wrong, or the token revoked.
+                    (Some(bearer), Some(again)) if !sent_again && said.is_unauthorized() => {
+                        self.identity.forget(&bearer).await;
+                        (request, sent_again) = (again, true);
+                    }
+                    _ => return Ok(said),
+                }
+            }
         };
         match limit {
             None => exchange.await,
@@ -179,12 +226,27 @@ impl Http {
                 Outlook::Final,
                 format!(
                     "{url} does not answer as a function of crucial: HTTP status {status}: {}. Is CRUCIAL_HTTP_URL right, \
-                     and does `app crucial function` run there?",
-                    said.shown()
+                     and does `app crucial function` run there?{}",
+                    said.shown(),
+                    self.who(status)
                 ),
             ),
         };
         Refusal { reason, outlook }
+    }
+
+    /// What else to look at if an answer is about who asks.
+    fn who(&self, status: StatusCode) -> String {
+        match (status, &self.auth) {
+            (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, HttpAuth::None) => {
+                " If a token is wanted there, as on Cloud Run, set CRUCIAL_HTTP_AUTH to `google` or `file:PATH`".to_owned()
+            }
+            (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, auth) => format!(
+                " The token of CRUCIAL_HTTP_AUTH = {auth} was sent: is it for this service, and may its owner invoke it (on \
+                 Cloud Run: roles/run.invoker)?"
+            ),
+            _ => String::new(),
+        }
     }
 }
 
@@ -201,23 +263,32 @@ impl Said {
         self.mark.as_ref().map(|mark| mark.to_str().unwrap_or_default())
     }
 
-    /// The beginning of what it says.
     fn shown(&self) -> String {
-        let text = String::from_utf8_lossy(&self.body);
-        let text = text.trim();
-        let end = text.floor_char_boundary(SHOWN.min(text.len()));
-        let more = if end < text.len() { "..." } else { "" };
-        format!("`{}{more}`", &text[..end])
+        shown(&self.body)
+    }
+
+    /// Whether something before the functions does not accept who asks.
+    fn is_unauthorized(&self) -> bool {
+        self.status == StatusCode::UNAUTHORIZED && self.mark.is_none()
     }
 }
 
+/// The beginning of what an answer says.
+pub(super) fn shown(body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(body);
+    let text = text.trim();
+    let end = text.floor_char_boundary(SHOWN.min(text.len()));
+    let more = if end < text.len() { "..." } else { "" };
+    format!("`{}{more}`", &text[..end])
+}
+
 /// Whether something between here and the functions says that it can't reach one for the moment.
-fn is_transient(status: StatusCode) -> bool {
+pub(super) fn is_transient(status: StatusCode) -> bool {
     matches!(status.as_u16(), 408 | 425 | 429 | 500 | 502 | 503 | 504)
 }
 
 /// Whether a host is this machine.
-fn is_local(host: &str) -> bool {
+pub(super) fn is_local(host: &str) -> bool {
     let host = host.trim_start_matches('[').trim_end_matches(']');
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }

@@ -22,6 +22,8 @@
 //! Kubernetes does, distributes connections; the same request on the same connection would find the same busy process.
 
 mod client;
+mod connect;
+mod identity;
 mod server;
 
 pub(super) use self::client::Http;
