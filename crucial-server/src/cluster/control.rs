@@ -625,11 +625,12 @@ impl Cluster {
         for (number, gate) in gates.iter().enumerate() {
             let ownership = placement.ownership(number);
             let owned = started && ownership.owner == self.id;
-            let open = *gate.read().unwrap();
             let mut moves = self.moves.lock().unwrap();
+            // Its gate is locked as long as a call of it lasts, which nothing else has to wait for.
             if moves.leaving.contains(&number) {
                 continue;
             }
+            let open = *gate.read().unwrap();
             let opened = moves.opened.get(&number) == Some(&ownership);
             if open && !(owned && opened) {
                 tracing::debug!(partition = number, "ephemeral objects are not served here any more");
@@ -1181,6 +1182,43 @@ pub(super) mod tests {
         }
         assert!(looked > 0, "it should own nothing");
         first.close().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_long_call_holds_up_nothing_but_the_hand_over_of_its_partition() {
+        let node = start(&[]).await;
+        let gate = || &node.gates.get().unwrap()[0];
+        while !*gate().read().unwrap() {
+            tokio::time::sleep(TICK).await;
+        }
+        let (call, ends) = std::sync::mpsc::channel::<()>();
+        let looked = std::thread::scope(|scope| {
+            let gate = &gate;
+            scope.spawn(move || {
+                let _inside = gate().read().unwrap();
+                let _ = ends.recv();
+            });
+            while gate().try_write().is_ok() {
+                std::thread::yield_now();
+            }
+            node.moves.lock().unwrap().leaving.insert(0);
+            scope.spawn(|| *gate().write().unwrap() = true);
+            while gate().try_read().is_ok() {
+                std::thread::yield_now();
+            }
+            let (sender, looked) = std::sync::mpsc::channel();
+            let node = &node;
+            scope.spawn(move || {
+                node.open_gates(&node.placement.get());
+                sender.send(())
+            });
+            let looked = looked.recv_timeout(CHANGE);
+            drop(call);
+            looked
+        });
+        assert!(looked.is_ok(), "it waits for the call");
+        node.moves.lock().unwrap().leaving.remove(&0);
+        node.close().await;
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
