@@ -41,7 +41,7 @@ use crate::{
 pub const MAGIC: &[u8; 7] = b"CRUCIAL";
 
 /// The version of this protocol. Other versions are refused.
-pub const VERSION: u16 = 6;
+pub const VERSION: u16 = 7;
 
 /// What a connection is for: the byte after [`MAGIC`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,8 +51,10 @@ pub enum Plane {
     Data = b'd',
     /// Administration, over tarpc.
     Control = b'c',
-    /// Nodes of a cluster among themselves, over tarpc.
+    /// Nodes of a cluster among themselves, over tarpc, but for their logs.
     Peer = b'p',
+    /// Nodes of a cluster among themselves: entries of logs.
+    Log = b'l',
 }
 
 /// The client's first frame.

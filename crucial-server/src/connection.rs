@@ -2,10 +2,7 @@
 
 use std::{
     io,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -19,148 +16,19 @@ use crucial_runtime::{
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    sync::{Notify, oneshot},
+    sync::oneshot,
     time::{Instant as Time, timeout_at},
 };
 
 use crate::{
     admin,
+    frames::{Inbox, Outbox},
     listener::Reception,
     node::{Client, Link, Node},
 };
 
 /// How long a client may take to greet, and to show that it has the token.
 const GREETING: Duration = Duration::from_secs(5);
-/// The room that a read gets at first.
-const INPUT: usize = 16 << 10;
-/// The room that it gets where clients send that much at once: the more calls one read brings, the fewer system calls each of
-/// them costs.
-const BATCH: usize = 128 << 10;
-/// Buffers above this size are given back to the allocator when they are empty.
-const KEPT: usize = 1 << 20;
-
-/// The way out: answers of this connection's own calls, and those that come later, of calls that were parked or found
-/// their object busy. Whoever has such an answer writes it itself, which spares a wake-up of this connection's task; what
-/// the socket doesn't take, the task writes when it does.
-///
-/// Invariant: all writes are made under the lock, and nothing is written while something is pending: frames go out whole,
-/// and in the order in which they came.
-struct Outbox {
-    stream: Duplex,
-    pending: Mutex<Pending>,
-    /// Answers for a session that is resumed come after the greeting. Set under the lock.
-    greeted: AtomicBool,
-    filled: Notify,
-    /// Its client was found lost.
-    closed: AtomicBool,
-}
-
-/// Frames that are to be written. They stay until the last of them is: to move the rest up whenever the socket takes
-/// some would take long for a large answer.
-#[derive(Default)]
-struct Pending {
-    frames: Vec<u8>,
-    /// How many bytes of the frames are written; fewer than there are, unless there are none.
-    written: usize,
-}
-
-impl Pending {
-    fn is_empty(&self) -> bool {
-        self.frames.is_empty()
-    }
-
-    fn wrote(&mut self, bytes: usize) {
-        self.written += bytes;
-        if self.written == self.frames.len() {
-            self.written = 0;
-            self.frames.clear();
-            if self.frames.capacity() > KEPT {
-                self.frames = Vec::new();
-            }
-        }
-    }
-}
-
-impl Link for Outbox {
-    fn push(&self, frame: &[u8]) {
-        self.pending.lock().unwrap().frames.extend_from_slice(frame);
-    }
-
-    fn flush(&self) {
-        let mut pending = self.pending.lock().unwrap();
-        if !self.greeted.load(Ordering::Relaxed) {
-            return;
-        }
-        // An error is for the connection's task to find.
-        if self.write_some(&mut pending).is_ok_and(|()| pending.is_empty()) {
-            return;
-        }
-        drop(pending);
-        self.filled.notify_one();
-    }
-
-    fn close(&self) {
-        self.closed.store(true, Ordering::Release);
-        self.filled.notify_one();
-    }
-}
-
-impl Outbox {
-    fn new(stream: Duplex) -> Self {
-        let (greeted, closed) = (AtomicBool::new(false), AtomicBool::new(false));
-        Outbox { stream, pending: Mutex::default(), greeted, filled: Notify::new(), closed }
-    }
-
-    /// Writes the greeting, before all that is pending.
-    async fn greet(&self, mut greeting: Vec<u8>) -> io::Result<()> {
-        {
-            let mut pending = self.pending.lock().unwrap();
-            greeting.append(&mut pending.frames);
-            pending.frames = greeting;
-            self.greeted.store(true, Ordering::Relaxed);
-        }
-        self.write(&mut Vec::new()).await
-    }
-
-    fn is_pending(&self) -> bool {
-        !self.pending.lock().unwrap().is_empty()
-    }
-
-    /// Writes what the socket takes without waiting.
-    fn write_some(&self, pending: &mut Pending) -> io::Result<()> {
-        while !pending.is_empty() {
-            match self.stream.try_write(&pending.frames[pending.written..]) {
-                Ok(bytes) => pending.wrote(bytes),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
-
-    /// Writes these frames after those that are pending, and waits until all are written. Takes them out of `frames`.
-    async fn write(&self, frames: &mut Vec<u8>) -> io::Result<()> {
-        {
-            let mut pending = self.pending.lock().unwrap();
-            if pending.is_empty() {
-                std::mem::swap(&mut pending.frames, frames);
-            } else {
-                pending.frames.append(frames);
-            }
-        }
-        loop {
-            {
-                let mut pending = self.pending.lock().unwrap();
-                self.write_some(&mut pending)?;
-                if pending.is_empty() {
-                    return Ok(());
-                }
-            }
-            self.stream.writable().await?;
-        }
-    }
-}
-
 /// Serves a connection until the client closes it, breaks the protocol, or the server stops; or until `turn` is over and the
 /// client has not greeted.
 pub(crate) async fn serve(
@@ -197,7 +65,7 @@ pub(crate) async fn serve(
     let hello = match greeting {
         Greeting::Data(hello) => hello,
         Greeting::Control => return admin::serve(node, stream).await,
-        Greeting::Peer => return node.serve_peer(stream).await,
+        Greeting::Peer(plane) => return node.serve_peer(stream, plane).await,
     };
     node.ready().await;
     let outbox = Arc::new(Outbox::new(stream.into()));
@@ -234,7 +102,7 @@ pub(crate) async fn serve(
 enum Greeting {
     Data(Hello),
     Control,
-    Peer,
+    Peer(Plane),
 }
 
 fn refused<T>(reason: impl Into<String>) -> Result<T, Unmet> {
@@ -295,7 +163,8 @@ async fn greet(stream: &mut Stream) -> Result<Greeting, Unmet> {
     }
     match magic[MAGIC.len()] {
         b if b == Plane::Control as u8 => return Ok(Greeting::Control),
-        b if b == Plane::Peer as u8 => return Ok(Greeting::Peer),
+        b if b == Plane::Peer as u8 => return Ok(Greeting::Peer(Plane::Peer)),
+        b if b == Plane::Log as u8 => return Ok(Greeting::Peer(Plane::Log)),
         b if b == Plane::Data as u8 => {}
         other => return refused(format!("there is no plane {other}")),
     }
@@ -351,8 +220,7 @@ struct Connection<'a> {
     node: &'a Node,
     client: &'a Arc<Client>,
     outbox: &'a Outbox,
-    input: Vec<u8>,
-    filled: usize,
+    inbox: Inbox,
     output: Vec<u8>,
     spin: Spin,
 }
@@ -363,8 +231,7 @@ impl<'a> Connection<'a> {
             node,
             client,
             outbox,
-            input: vec![0; INPUT],
-            filled: 0,
+            inbox: Inbox::default(),
             output: Vec::new(),
             spin: Spin::new(spin),
         }
@@ -372,15 +239,13 @@ impl<'a> Connection<'a> {
 
     async fn run(mut self) -> Result<(), End> {
         loop {
-            if self.filled > 0 {
-                self.serve_frames()?;
-            }
+            self.serve_frames()?;
             if !self.output.is_empty() || self.outbox.is_pending() {
                 self.outbox.write(&mut self.output).await?;
             }
             match self.receive().await? {
                 Received::Bytes(0) => return Ok(()),
-                Received::Bytes(read) => self.filled += read,
+                Received::Bytes(read) => self.inbox.came(read),
                 Received::Answers if self.outbox.closed.load(Ordering::Acquire) => return Ok(()),
                 Received::Answers => {}
             }
@@ -389,32 +254,15 @@ impl<'a> Connection<'a> {
 
     /// Runs every frame that is there; their answers gather in `output`.
     fn serve_frames(&mut self) -> Result<(), End> {
-        let mut used = 0;
-        let full = self.filled == self.input.len();
-        let limit = self.node.limits().frame;
-        while let Some(end) = wire::complete(&self.input[used..self.filled], limit).map_err(End::Refused)? {
-            let body = &self.input[used + 4..used + end];
-            self.node.serve(self.client, body, &mut self.output).map_err(End::Refused)?;
-            used += end;
-        }
-        self.input.copy_within(used..self.filled, 0);
-        self.filled -= used;
-        if self.filled == 0 && self.input.len() > KEPT {
-            self.input = vec![0; INPUT];
-        } else if full {
-            let begun = self.input[..self.filled].first_chunk::<4>();
-            let needed = begun.map_or(0, |length| 4 + u32::from_le_bytes(*length) as usize);
-            // The room grows with what has come: a length alone takes no memory.
-            let room = self.input.len();
-            self.input.resize(needed.max(BATCH).min(2 * room).max(room), 0);
-        }
-        Ok(())
+        let Connection { node, client, output, .. } = self;
+        let serve = |body: &[u8]| node.serve(client, body, output);
+        self.inbox.take(node.limits().frame, serve).map_err(End::Refused)
     }
 
     /// Waits for bytes of the client, or for answers to send to it. Looks for bytes for a moment first, if that has
     /// paid before.
     async fn receive(&mut self) -> io::Result<Received> {
-        let room = &mut self.input[self.filled..];
+        let room = self.inbox.room();
         if let Some(end) = self.spin.begin() {
             loop {
                 match self.outbox.stream.try_receive(room) {

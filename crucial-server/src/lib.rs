@@ -19,6 +19,7 @@ pub mod cell;
 pub mod cluster;
 pub mod connection;
 pub mod embedded;
+mod frames;
 pub mod leases;
 pub mod listener;
 pub mod members;

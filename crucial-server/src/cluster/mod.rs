@@ -17,6 +17,7 @@ mod control;
 pub mod divergence;
 mod files;
 pub mod group;
+mod line;
 pub mod log;
 pub mod machine;
 pub mod partition;
@@ -46,7 +47,7 @@ use crucial_runtime::{
     id::ObjectId,
     net::Stream,
     security::Security,
-    wire::{self, Elsewhere, Incoming, Place},
+    wire::{self, Elsewhere, Incoming, Place, Plane},
 };
 use openraft::storage::RaftLogStorage;
 use serde::{Deserialize, Serialize};
@@ -668,8 +669,8 @@ impl Others for Cluster {
         Box::pin(async move { Cluster::retire(&self, leave).await })
     }
 
-    fn serve_peer(self: Arc<Self>, stream: Stream) -> BoxFuture<'static, ()> {
-        Box::pin(peers::serve(self, stream))
+    fn serve_peer(self: Arc<Self>, stream: Stream, plane: Plane) -> BoxFuture<'static, ()> {
+        Box::pin(peers::serve(self, stream, plane))
     }
 
     fn lose(&self, args: &[u8]) {

@@ -1,4 +1,4 @@
-//! What nodes say to each other, over tarpc.
+//! What nodes say to each other: over tarpc, and log entries over [lines](super::line).
 //!
 //! A connection starts with a greeting, so that a node of another cluster, or of a program whose types differ, is refused
 //! before it says anything else.
@@ -51,6 +51,7 @@ use tokio_serde::formats::MessagePack;
 use super::{
     Cluster,
     group::LEASE,
+    line::{self, Line},
     machine::SnapshotData,
     placement::{Change, Placement},
     pulse::Pulse,
@@ -135,8 +136,8 @@ pub type Failure = String;
 /// What a node can be asked by another one.
 #[tarpc::service]
 pub trait Node {
-    /// Raft: entries, or a heartbeat.
-    async fn append(
+    /// Raft: a heartbeat.
+    async fn beat(
         group: GroupId,
         request: AppendEntriesRequest<Types>,
     ) -> Result<AppendEntriesResponse<Types>, Failure>;
@@ -191,7 +192,7 @@ pub struct Part {
 }
 
 /// The longest message between nodes.
-const LONGEST: usize = 256 << 20;
+pub(super) const LONGEST: usize = 256 << 20;
 /// Snapshots go in parts of this size.
 const PART: usize = 4 << 20;
 /// How long a node may take to accept a connection.
@@ -211,43 +212,130 @@ pub struct Peers {
     security: Security,
     cluster: RwLock<Option<String>>,
     addresses: RwLock<HashMap<NodeId, String>>,
-    links: Mutex<HashMap<(NodeId, Lane), Arc<Link>>>,
+    links: Mutex<HashMap<(NodeId, Lane), Arc<Link<Dialled>>>>,
+    lines: Mutex<HashMap<NodeId, Arc<Link<Line>>>>,
     /// Starts with the first group.
     pulse: OnceLock<Arc<Pulse>>,
 }
 
-/// What a connection is for: what is long must not hold up what is urgent.
+/// What a connection over tarpc is for: what is long must not hold up what is urgent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Lane {
-    /// Log entries.
-    Log,
     /// Heartbeats, votes, and all that is small.
     Urgent,
     /// Snapshots and objects that move.
     Bulk,
 }
 
+/// A way to another node, which is made anew when it fails.
 #[derive(Debug)]
-struct Link {
-    client: tokio::sync::Mutex<Option<Connected>>,
+struct Link<C> {
+    current: tokio::sync::Mutex<Current<C>>,
     /// When it was made, or an answer came over it last.
     heard: Mutex<Instant>,
 }
 
+/// The connection that a link uses.
 #[derive(Debug)]
-struct Connected {
+struct Current<C> {
+    connection: Option<C>,
+    /// Counts the connections.
+    number: u64,
+}
+
+/// What a link can use.
+trait Connection: Sized {
+    /// What asks.
+    type Client;
+    /// Connects to the node `to`.
+    fn dial(peers: &Peers, address: &str, to: NodeId) -> impl Future<Output = Result<Self>> + Send;
+    /// One that has ended, as with a node that was started again, would fail the request.
+    fn has_ended(&self) -> bool;
+    fn client(&self) -> Self::Client;
+}
+
+/// Why there is no answer.
+pub(super) enum Unanswered {
+    /// It may still come.
+    Late(String),
+    /// The other node has one of its own.
+    Refused(String),
+    /// The connection is of no use any more.
+    Broken(String),
+}
+
+impl From<RpcError> for Unanswered {
+    fn from(error: RpcError) -> Self {
+        let reason = error.to_string();
+        match error {
+            RpcError::DeadlineExceeded => Unanswered::Late(reason),
+            RpcError::Server(_) => Unanswered::Refused(reason),
+            _ => Unanswered::Broken(reason),
+        }
+    }
+}
+
+/// A connection over tarpc.
+#[derive(Debug)]
+struct Dialled {
     client: NodeClient,
     /// Reads and writes, until the connection ends.
     dispatch: JoinHandle<()>,
 }
 
-impl Default for Link {
-    fn default() -> Self {
-        Link { client: tokio::sync::Mutex::default(), heard: Mutex::new(Instant::now()) }
+impl Dialled {
+    fn new(stream: net::Stream) -> Self {
+        let transport = tarpc::serde_transport::new(framed(stream), MessagePack::default());
+        let NewClient { client, dispatch } = NodeClient::new(client::Config::default(), transport);
+        let dispatch = tokio::spawn(async {
+            if let Err(error) = dispatch.await {
+                tracing::debug!(%error, "a connection to another node broke");
+            }
+        });
+        Dialled { client, dispatch }
     }
 }
 
-impl Link {
+impl Connection for Dialled {
+    type Client = NodeClient;
+
+    async fn dial(peers: &Peers, address: &str, to: NodeId) -> Result<Self> {
+        Ok(Dialled::new(peers.reach(address, to, Plane::Peer).await?))
+    }
+
+    fn has_ended(&self) -> bool {
+        self.dispatch.is_finished()
+    }
+
+    fn client(&self) -> NodeClient {
+        self.client.clone()
+    }
+}
+
+impl Connection for Line {
+    type Client = Arc<line::Client>;
+
+    async fn dial(peers: &Peers, address: &str, to: NodeId) -> Result<Self> {
+        Ok(Line::start(peers.reach(address, to, Plane::Log).await?))
+    }
+
+    fn has_ended(&self) -> bool {
+        Line::has_ended(self)
+    }
+
+    fn client(&self) -> Arc<line::Client> {
+        Line::client(self)
+    }
+}
+
+impl<C> Default for Link<C> {
+    fn default() -> Self {
+        let current = tokio::sync::Mutex::new(Current { connection: None, number: 0 });
+        Link { current, heard: Mutex::new(Instant::now()) }
+    }
+}
+
+impl<C: Connection> Link<C> {
     fn hear(&self) {
         *self.heard.lock().unwrap() = Instant::now();
     }
@@ -255,12 +343,77 @@ impl Link {
     /// Gives up a connection that has brought no answer for too long, when one is due.
     fn look(&self) {
         // Whoever has locked it makes a new one.
-        if let Ok(mut client) = self.client.try_lock()
+        if let Ok(mut current) = self.current.try_lock()
             && self.heard.lock().unwrap().elapsed() > SILENCE
         {
-            *client = None;
+            current.connection = None;
         }
     }
+
+    /// Asks the node at the other end something.
+    ///
+    /// Invariant: a connection is given up by those who found it broken, and by nobody who has used one before it: others
+    /// wait for answers over it.
+    ///
+    /// # Errors
+    /// Says why there is no answer within `patience`.
+    async fn ask<R, F>(
+        &self,
+        peers: &Peers,
+        node: NodeId,
+        address: &str,
+        patience: Duration,
+        ask: impl FnOnce(C::Client) -> F,
+    ) -> Result<R>
+    where
+        F: Future<Output = Result<R, Unanswered>>,
+    {
+        let failed = |reason| unanswered(node, reason, patience);
+        let attempt = async {
+            let (client, number) = {
+                let mut current = self.current.lock().await;
+                let client = match &current.connection {
+                    Some(connection) if !connection.has_ended() => connection.client(),
+                    _ => {
+                        let made = C::dial(peers, address, node).await?;
+                        current.number += 1;
+                        self.hear();
+                        current.connection.insert(made).client()
+                    }
+                };
+                (client, current.number)
+            };
+            match ask(client).await {
+                Ok(answer) => {
+                    self.hear();
+                    Ok(answer)
+                }
+                Err(Unanswered::Late(reason)) => {
+                    self.look();
+                    Err(failed(reason))
+                }
+                Err(Unanswered::Refused(reason)) => {
+                    self.hear();
+                    Err(failed(reason))
+                }
+                Err(Unanswered::Broken(reason)) => {
+                    let mut current = self.current.lock().await;
+                    if current.number == number {
+                        current.connection = None;
+                    }
+                    Err(failed(reason))
+                }
+            }
+        };
+        tokio::time::timeout(patience, attempt).await.unwrap_or_else(|_| {
+            self.look();
+            Err(failed("no answer in time".to_owned()))
+        })
+    }
+}
+
+fn unanswered(node: NodeId, reason: String, after: Duration) -> Error {
+    Error::Unreachable { tried: format!("node {node}: {reason}"), after }
 }
 
 impl Peers {
@@ -272,6 +425,7 @@ impl Peers {
             cluster: RwLock::default(),
             addresses: RwLock::default(),
             links: Mutex::default(),
+            lines: Mutex::default(),
             pulse: OnceLock::new(),
         })
     }
@@ -298,19 +452,25 @@ impl Peers {
     /// # Errors
     /// If it can't be reached, or refuses.
     pub async fn meet(&self, address: &str) -> Result<Option<NodeClient>> {
-        Ok(self.connect(address, None).await?.map(|connected| connected.client))
+        let stream = self.connect(address, None, Plane::Peer).await?;
+        Ok(stream.map(|stream| Dialled::new(stream).client))
     }
 
     /// A connection to the node `to`.
-    async fn dial(&self, address: &str, to: NodeId) -> Result<Connected> {
-        self.connect(address, Some(to)).await?.ok_or_else(|| Error::Unreachable {
+    async fn reach(&self, address: &str, to: NodeId, plane: Plane) -> Result<net::Stream> {
+        self.connect(address, Some(to), plane).await?.ok_or_else(|| Error::Unreachable {
             tried: format!("{address}: it belongs to no cluster"),
             after: PATIENCE,
         })
     }
 
     /// A connection to the node `to`, or to whoever is at `address`; none if that belongs to no cluster.
-    async fn connect(&self, address: &str, to: Option<NodeId>) -> Result<Option<Connected>> {
+    async fn connect(
+        &self,
+        address: &str,
+        to: Option<NodeId>,
+        plane: Plane,
+    ) -> Result<Option<net::Stream>> {
         let failed =
             |reason: String| Error::Unreachable { tried: format!("{address}: {reason}"), after: PATIENCE };
         let connect = async {
@@ -323,7 +483,7 @@ impl Peers {
                 }
             })?;
             let mut greeting = MAGIC.to_vec();
-            greeting.push(Plane::Peer as u8);
+            greeting.push(plane as u8);
             greeting.extend_from_slice(&wire::value_frame(&self.greeting(to)));
             stream.write_all(&greeting).await.map_err(io)?;
             stream.flush().await.map_err(io)?;
@@ -333,17 +493,8 @@ impl Peers {
             }
             let mut answer = vec![0; length];
             stream.read_exact(&mut answer).await.map_err(io)?;
-            if codec::decode::<Result<Standing>>("the node's greeting", &answer)?? == Standing::Outside {
-                return Ok(None);
-            }
-            let transport = tarpc::serde_transport::new(framed(stream), MessagePack::default());
-            let NewClient { client, dispatch } = NodeClient::new(client::Config::default(), transport);
-            let dispatch = tokio::spawn(async {
-                if let Err(error) = dispatch.await {
-                    tracing::debug!(%error, "a connection to another node broke");
-                }
-            });
-            Ok(Some(Connected { client, dispatch }))
+            let standing = codec::decode::<Result<Standing>>("the node's greeting", &answer)??;
+            Ok((standing == Standing::Member).then_some(stream))
         };
         tokio::time::timeout(PATIENCE, connect).await.unwrap_or_else(|_| Err(failed("no answer".to_owned())))
     }
@@ -364,46 +515,36 @@ impl Peers {
         F: Future<Output = Result<R, RpcError>>,
     {
         let link = self.links.lock().unwrap().entry((node, lane)).or_default().clone();
-        let address =
-            self.addresses.read().unwrap().get(&node).cloned().or_else(|| address.map(str::to_owned));
-        let failed =
-            |reason: String| Error::Unreachable { tried: format!("node {node}: {reason}"), after: patience };
-        let address = address.ok_or_else(|| failed("its address is not known".to_owned()))?;
-        let attempt = async {
-            let client = {
-                let mut connected = link.client.lock().await;
-                match &*connected {
-                    // One that has ended, as with a node that was started again, would fail the request.
-                    Some(connected) if !connected.dispatch.is_finished() => connected.client.clone(),
-                    _ => {
-                        let made = connected.insert(self.dial(&address, node).await?).client.clone();
-                        link.hear();
-                        made
-                    }
-                }
-            };
-            let mut context = context::current();
-            context.deadline = Instant::now() + patience;
-            match ask(client, context).await {
-                Ok(answer) => {
-                    link.hear();
-                    Ok(answer)
-                }
-                Err(error) => {
-                    match error {
-                        RpcError::DeadlineExceeded => link.look(),
-                        RpcError::Server(_) => link.hear(),
-                        _ => *link.client.lock().await = None,
-                    }
-                    Err(failed(error.to_string()))
-                }
-            }
-        };
-        let answer = tokio::time::timeout(patience, attempt).await;
-        answer.unwrap_or_else(|_| {
-            link.look();
-            Err(failed("no answer in time".to_owned()))
-        })
+        let address = self.address(node, address, patience)?;
+        let mut context = context::current();
+        context.deadline = Instant::now() + patience;
+        let asking = link.ask(self, node, &address, patience, |client| async move {
+            Ok(ask(client, context).await?)
+        });
+        asking.await
+    }
+
+    /// Sends entries of a group's log to a node.
+    async fn append(
+        &self,
+        node: NodeId,
+        address: &str,
+        patience: Duration,
+        group: GroupId,
+        request: &AppendEntriesRequest<Types>,
+    ) -> Result<Result<AppendEntriesResponse<Types>, Failure>> {
+        let link = self.lines.lock().unwrap().entry(node).or_default().clone();
+        let address = self.address(node, Some(address), patience)?;
+        let ask = |line: Arc<line::Client>| async move { line.append(group, request).await };
+        link.ask(self, node, &address, patience, ask).await
+    }
+
+    /// Where a node is: as the placement says, or else as the caller does.
+    fn address(&self, node: NodeId, told: Option<&str>, patience: Duration) -> Result<String> {
+        let known = self.addresses.read().unwrap().get(&node).cloned();
+        known
+            .or_else(|| told.map(str::to_owned))
+            .ok_or_else(|| unanswered(node, "its address is not known".to_owned(), patience))
     }
 }
 
@@ -413,9 +554,12 @@ pub(crate) async fn decline(mut stream: net::Stream) {
 }
 
 /// Serves another node until it closes the connection.
-pub(crate) async fn serve(cluster: Arc<Cluster>, mut stream: net::Stream) {
+pub(crate) async fn serve(cluster: Arc<Cluster>, mut stream: net::Stream, plane: Plane) {
     if !greet(&cluster.peers().greeting(None), Some(cluster.id()), &mut stream).await {
         return;
+    }
+    if plane == Plane::Log {
+        return line::serve(cluster, stream).await;
     }
     let transport = tarpc::serde_transport::new(framed(stream), MessagePack::default());
     let served = Served { cluster, parts: Arc::default() };
@@ -473,7 +617,7 @@ struct Served {
 type Parts = HashMap<GroupId, (SnapshotMeta, Vec<u8>)>;
 
 impl Node for Served {
-    async fn append(
+    async fn beat(
         self,
         _: Context,
         group: GroupId,
@@ -601,12 +745,13 @@ pub struct Path {
     peers: Arc<Peers>,
     target: NodeId,
     address: String,
-    lane: Lane,
+    /// Whether it carries heartbeats only.
+    beats: bool,
 }
 
 impl Network {
-    fn path(&self, target: NodeId, node: &Peer, lane: Lane) -> Path {
-        Path { group: self.group, peers: self.peers.clone(), target, address: node.address.clone(), lane }
+    fn path(&self, target: NodeId, node: &Peer, beats: bool) -> Path {
+        Path { group: self.group, peers: self.peers.clone(), target, address: node.address.clone(), beats }
     }
 }
 
@@ -614,15 +759,15 @@ impl RaftNetworkFactory<Types> for Network {
     type Network = Path;
 
     async fn new_client(&mut self, target: NodeId, node: &Peer) -> Path {
-        self.path(target, node, Lane::Log)
+        self.path(target, node, false)
     }
 
     async fn new_heartbeat_client(&mut self, target: NodeId, node: &Peer) -> Path {
-        self.path(target, node, Lane::Urgent)
+        self.path(target, node, true)
     }
 
     async fn new_snapshot_client(&mut self, target: NodeId, node: &Peer) -> Path {
-        self.path(target, node, Lane::Bulk)
+        self.path(target, node, false)
     }
 }
 
@@ -630,20 +775,14 @@ impl Path {
     async fn ask<R, F>(
         &self,
         lane: Lane,
-        patience: Duration,
+        ttl: Duration,
         ask: impl FnOnce(NodeClient, Context) -> F,
     ) -> Result<R, RPCError<Types>>
     where
         F: Future<Output = Result<Result<R, Failure>, RpcError>>,
     {
-        // A node that is slow is better than none: what is given up has to be sent again.
-        let patience = patience.max(LEASE);
-        let answer = self.peers.ask(self.target, Some(&self.address), lane, patience, ask).await;
-        match answer {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(reason)) => Err(unreachable(&reason)),
-            Err(error) => Err(unreachable(&error.to_string())),
-        }
+        let patience = patience(ttl);
+        told(self.peers.ask(self.target, Some(&self.address), lane, patience, ask).await)
     }
 
     async fn ballot(
@@ -655,6 +794,21 @@ impl Path {
         let group = self.group;
         let ask = |node: NodeClient, cx| async move { node.vote(cx, group, rpc, pre).await };
         self.ask(Lane::Urgent, option.soft_ttl(), ask).await
+    }
+}
+
+/// How long an answer is waited for that openraft wants within `ttl`: a node that is slow is better than none, as what is given
+/// up has to be sent again.
+fn patience(ttl: Duration) -> Duration {
+    ttl.max(LEASE)
+}
+
+/// An answer of another node, as openraft wants to have it.
+fn told<R>(answer: Result<Result<R, Failure>>) -> Result<R, RPCError<Types>> {
+    match answer {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(reason)) => Err(unreachable(&reason)),
+        Err(error) => Err(unreachable(&error.to_string())),
     }
 }
 
@@ -670,9 +824,12 @@ impl RaftNetworkV2<Types> for Path {
         rpc: AppendEntriesRequest<Types>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
-        let group = self.group;
-        self.ask(self.lane, option.soft_ttl(), |node, cx| async move { node.append(cx, group, rpc).await })
-            .await
+        let (group, ttl) = (self.group, option.soft_ttl());
+        if self.beats {
+            let ask = |node: NodeClient, cx| async move { node.beat(cx, group, rpc).await };
+            return self.ask(Lane::Urgent, ttl, ask).await;
+        }
+        told(self.peers.append(self.target, &self.address, patience(ttl), group, &rpc).await)
     }
 
     // One request at a time: what comes meanwhile goes together with the next. A request without entries only says how far
@@ -842,7 +999,7 @@ mod tests {
 
         async fn ask(&self) -> Result<Option<u64>> {
             let ask = |node: NodeClient, cx| async move { node.epoch(cx).await };
-            self.peers.ask(1, Some(&self.address), Lane::Log, Duration::from_secs(1), ask).await
+            self.peers.ask(1, Some(&self.address), Lane::Urgent, Duration::from_secs(1), ask).await
         }
 
         async fn close(self) {
@@ -865,13 +1022,51 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn nothing_is_asked_over_a_connection_that_has_ended() {
         let pair = Pair::start(false).await;
-        let link = pair.peers.links.lock().unwrap()[&(1, Lane::Log)].clone();
-        while !link.client.lock().await.as_ref().unwrap().dispatch.is_finished() {
+        let link = pair.peers.links.lock().unwrap()[&(1, Lane::Urgent)].clone();
+        while !link.current.lock().await.connection.as_ref().unwrap().has_ended() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         let asked = pair.ask().await;
         assert!(asked.is_ok(), "{asked:?}");
         pair.close().await;
+    }
+
+    /// A connection that does what it is told.
+    struct Told;
+
+    impl Connection for Told {
+        type Client = ();
+
+        async fn dial(_: &Peers, _: &str, _: NodeId) -> Result<Self> {
+            Ok(Told)
+        }
+
+        fn has_ended(&self) -> bool {
+            false
+        }
+
+        fn client(&self) {}
+    }
+
+    #[tokio::test]
+    async fn who_finds_a_connection_broken_gives_up_no_later_one() {
+        let peers = Peers::new(Security::Plain);
+        let link = Link::<Told>::default();
+        let ask = |result| link.ask(&peers, 1, "", Duration::from_secs(60), move |()| result);
+        let broken = || Err::<(), _>(Unanswered::Broken(String::new()));
+        let (sender, fails) = tokio::sync::oneshot::channel::<()>();
+        let slow = link.ask(&peers, 1, "", Duration::from_secs(60), |()| async {
+            fails.await.unwrap();
+            broken()
+        });
+        tokio::pin!(slow);
+        assert!(futures::poll!(&mut slow).is_pending(), "it waits for its answer");
+        assert!(ask(std::future::ready(broken())).await.is_err());
+        assert!(ask(std::future::ready(Ok(()))).await.is_ok());
+        assert_eq!(link.current.lock().await.number, 2, "another one was made");
+        sender.send(()).unwrap();
+        assert!(slow.await.is_err());
+        assert!(link.current.lock().await.connection.is_some(), "that one was not broken");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crucial_runtime::{
     error::{Error, Result},
     id::{ObjectId, RunId},
     net::Stream,
-    wire::{Elsewhere, Incoming, Place},
+    wire::{Elsewhere, Incoming, Place, Plane},
 };
 
 use super::{Client, ClusterStatus, Node, TypeStatus};
@@ -33,7 +33,7 @@ pub(crate) trait Others: Send + Sync {
     /// Gives away all that this node has, before it stops: for good with `leave`.
     fn retire(self: Arc<Self>, leave: bool) -> BoxFuture<'static, Result<()>>;
     /// Serves another node until it closes the connection.
-    fn serve_peer(self: Arc<Self>, stream: Stream) -> BoxFuture<'static, ()>;
+    fn serve_peer(self: Arc<Self>, stream: Stream, plane: Plane) -> BoxFuture<'static, ()>;
 }
 
 /// How a node that belongs to no cluster answers another node.
@@ -86,13 +86,13 @@ impl Node {
     }
 
     /// Serves another node, if there are any to this one.
-    pub(crate) async fn serve_peer(&self, stream: Stream) {
+    pub(crate) async fn serve_peer(&self, stream: Stream, plane: Plane) {
         let mut ready = self.ready.subscribe();
         // The node, and with it the sender, lives as long as this.
         let decline = || *self.decline.lock().unwrap();
         let _ = ready.wait_for(|_| self.cluster.get().is_some() || decline().is_some()).await;
         if let Some(cluster) = self.cluster.get() {
-            cluster.clone().serve_peer(stream).await;
+            cluster.clone().serve_peer(stream, plane).await;
         } else if let Some(decline) = decline() {
             decline(stream).await;
         }

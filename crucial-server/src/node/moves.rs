@@ -227,7 +227,7 @@ mod tests {
         holder::{Holder, Lost},
         net::Stream,
         object,
-        wire::{Hello, Incoming, Place},
+        wire::{Hello, Incoming, Place, Plane},
     };
 
     use super::*;
@@ -383,7 +383,7 @@ mod tests {
         fn retire(self: Arc<Self>, _: bool) -> BoxFuture<'static, Result<()>> {
             unreachable!("the node goes on")
         }
-        fn serve_peer(self: Arc<Self>, _: Stream) -> BoxFuture<'static, ()> {
+        fn serve_peer(self: Arc<Self>, _: Stream, _: Plane) -> BoxFuture<'static, ()> {
             unreachable!("there is no other node")
         }
     }
