@@ -117,7 +117,7 @@ pub(crate) fn run(_: &Args) -> Result<(), Error> {
 
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let error = std::process::Command::new(cargo)
-        .args(["run", "--quiet", "--release", "--package", "xtask", "--features", "bench", "--"])
+        .args(["run", "--quiet", "--profile", "bench", "--package", "xtask", "--features", "bench", "--"])
         .args(std::env::args_os().skip(1))
         .exec();
     Err(Error::Message(format!("the program with the benchmarks can't be run: {error}")))
