@@ -84,8 +84,7 @@ impl fmt::Debug for Line {
 impl Line {
     /// Over a connection whose greetings are exchanged.
     pub(super) fn start(stream: Stream) -> Self {
-        let client =
-            Arc::new(Client { outbox: Outbox::greeted(stream.into()), waiting: Mutex::default() });
+        let client = Arc::new(Client { outbox: Outbox::greeted(stream.into()), waiting: Mutex::default() });
         let reader = client.clone();
         tokio::spawn(async move {
             if let Err(error) = reader.read().await {
@@ -194,8 +193,7 @@ async fn answer<F: Future<Output = Answer> + Send + 'static>(
         let outbox = outbox.clone();
         tokio::spawn(async move {
             let mut frame = begin(AROUND, number);
-            finish(&mut frame, &answer.await)
-                .expect("an answer is numbers and text, which can be encoded");
+            finish(&mut frame, &answer.await).expect("an answer is numbers and text, which can be encoded");
             outbox.send(frame);
         });
         Ok(())

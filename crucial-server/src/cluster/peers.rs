@@ -212,11 +212,14 @@ pub struct Peers {
     security: Security,
     cluster: RwLock<Option<String>>,
     addresses: RwLock<HashMap<NodeId, String>>,
-    links: Mutex<HashMap<(NodeId, Lane), Arc<Link<Dialled>>>>,
-    lines: Mutex<HashMap<NodeId, Arc<Link<Line>>>>,
+    links: Links<(NodeId, Lane), Dialled>,
+    lines: Links<NodeId, Line>,
     /// Starts with the first group.
     pulse: OnceLock<Arc<Pulse>>,
 }
+
+/// Links, made when they are used first.
+type Links<K, C> = Mutex<HashMap<K, Arc<Link<C>>>>;
 
 /// What a connection over tarpc is for: what is long must not hold up what is urgent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -465,12 +468,7 @@ impl Peers {
     }
 
     /// A connection to the node `to`, or to whoever is at `address`; none if that belongs to no cluster.
-    async fn connect(
-        &self,
-        address: &str,
-        to: Option<NodeId>,
-        plane: Plane,
-    ) -> Result<Option<net::Stream>> {
+    async fn connect(&self, address: &str, to: Option<NodeId>, plane: Plane) -> Result<Option<net::Stream>> {
         let failed =
             |reason: String| Error::Unreachable { tried: format!("{address}: {reason}"), after: PATIENCE };
         let connect = async {
@@ -518,9 +516,8 @@ impl Peers {
         let address = self.address(node, address, patience)?;
         let mut context = context::current();
         context.deadline = Instant::now() + patience;
-        let asking = link.ask(self, node, &address, patience, |client| async move {
-            Ok(ask(client, context).await?)
-        });
+        let asking =
+            link.ask(self, node, &address, patience, |client| async move { Ok(ask(client, context).await?) });
         asking.await
     }
 

@@ -74,6 +74,16 @@ impl Cluster {
         self.nodes.replace(node, self.folder.as_ref().map(Folder::path))
     }
 
+    /// Has a node stop in good order.
+    pub(super) fn stop(&mut self, node: usize) -> Result<(), Error> {
+        self.nodes.stop(node)
+    }
+
+    /// Starts a node again that was stopped; returns when it serves. Call it on the main thread.
+    pub(super) fn resume(&mut self, node: usize) -> Result<(), Error> {
+        self.nodes.resume(node, self.folder.as_ref().map(Folder::path))
+    }
+
     /// Waits until every node has its share.
     pub(super) fn settle(&mut self) -> Result<(), Error> {
         self.nodes.settle()

@@ -12,7 +12,8 @@ use super::{
 use crate::Error;
 
 const NODES: usize = 3;
-const PARTITIONS: [usize; 3] = [1, 16, 64];
+/// The second is the default.
+const PARTITIONS: [usize; 4] = [1, 6, 16, 64];
 /// How long it is watched, and how long it is left alone before.
 const WATCHED: Duration = Duration::from_secs(20);
 const BEFORE: Duration = Duration::from_secs(5);

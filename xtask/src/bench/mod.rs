@@ -42,6 +42,8 @@ mod replicated;
 #[cfg(feature = "bench")]
 mod report;
 #[cfg(feature = "bench")]
+mod restart;
+#[cfg(feature = "bench")]
 mod scale;
 #[cfg(feature = "bench")]
 mod server;
@@ -102,6 +104,8 @@ enum Name {
     Replicated,
     /// Inference while a node is killed and another joins
     Failover,
+    /// A node that is stopped and started again
+    Restart,
     /// A cluster that nobody uses
     Idle,
     /// More and more objects, partitions, nodes
@@ -135,6 +139,7 @@ impl Name {
             Name::Ml => "ml",
             Name::Replicated => "replicated",
             Name::Failover => "failover",
+            Name::Restart => "restart",
             Name::Idle => "idle",
             Name::Scale => "scale",
             Name::All => "all",
@@ -167,8 +172,10 @@ impl Effort {
 pub(crate) fn run(args: &Args) -> Result<(), Error> {
     let names = match args.name {
         Name::All => {
-            use Name::{Embedded, Failover, Idle, Latency, Ml, Replicated, Scale, Spawn, Sync, Throughput};
-            vec![Latency, Throughput, Embedded, Sync, Spawn, Ml, Replicated, Failover, Idle, Scale]
+            use Name::{
+                Embedded, Failover, Idle, Latency, Ml, Replicated, Restart, Scale, Spawn, Sync, Throughput,
+            };
+            vec![Latency, Throughput, Embedded, Sync, Spawn, Ml, Replicated, Failover, Restart, Idle, Scale]
         }
         name => vec![name],
     };
@@ -198,6 +205,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
             Name::Ml => ml::run(effort)?,
             Name::Replicated => replicated::run(effort)?,
             Name::Failover => failover::run(effort, args.plot.as_deref())?,
+            Name::Restart => restart::run(effort)?,
             Name::Idle => idle::run(effort)?,
             Name::Scale => scale::run(effort)?,
             Name::All => unreachable!("it was replaced by the others"),

@@ -26,7 +26,7 @@ const ROUNDS: u32 = 5;
 const CALLS: usize = 5000;
 /// How many objects there are, one number after the other.
 const OBJECTS: [usize; 5] = [1_000, 10_000, 100_000, 1_000_000, 10_000_000];
-const PARTITIONS: [usize; 3] = [1, 16, 64];
+const PARTITIONS: [usize; 4] = [1, 6, 16, 64];
 const NODES: [usize; 3] = [1, 3, 5];
 /// How many of the objects are called.
 const CALLED: usize = 1000;
@@ -47,14 +47,14 @@ pub(super) fn run(effort: Effort) -> Result<Vec<Figure>, Error> {
         let make = |i: usize| Counter::at(format!("{i}")).persistent().new();
         objects(effort, "persistent, on 3 nodes", cluster.run(), &cluster.pids(), make, &mut figures)?;
     }
-    let clusters = |what, counts: [usize; 3], start: fn(usize) -> Result<Cluster, Error>| {
+    let clusters = |what, counts: &[usize], start: fn(usize) -> Result<Cluster, Error>| {
         several(effort, what, counts, start)
     };
-    figures.extend(clusters("partitions on 3 nodes", PARTITIONS, |n| {
+    figures.extend(clusters("partitions on 3 nodes", &PARTITIONS, |n| {
         Cluster::start(Kept::InMemory, 3, 3, Some(n))
     })?);
     figures
-        .extend(clusters("nodes, at most 3 copies", NODES, |n| Cluster::start(Kept::InMemory, n, 3, None))?);
+        .extend(clusters("nodes, at most 3 copies", &NODES, |n| Cluster::start(Kept::InMemory, n, 3, None))?);
     Ok(figures)
 }
 
@@ -138,11 +138,11 @@ fn timed(effort: Effort, mut call: impl FnMut() -> u64) -> Result<f64, Error> {
 fn several(
     effort: Effort,
     what: &str,
-    counts: [usize; 3],
+    counts: &[usize],
     start: fn(usize) -> Result<Cluster, Error>,
 ) -> Result<Vec<Figure>, Error> {
     let mut clusters = Vec::new();
-    for count in counts {
+    for &count in counts {
         let cluster = start(count)?;
         let entered = cluster.run().enter();
         let make = |i| [Counter::at(format!("e{i}")).new(), Counter::at(format!("p{i}")).persistent().new()];

@@ -137,16 +137,32 @@ impl Nodes {
         Ok(())
     }
 
+    /// Asks a node to end, and waits until it has.
+    #[cfg(feature = "bench")]
+    pub(crate) fn stop(&mut self, number: usize) -> Result<(), Error> {
+        let process = &mut self.nodes[number].process;
+        let pid = Pid::from_raw(process.id() as i32).expect("a process has a number");
+        rustix::process::kill_process(pid, Signal::TERM).map_err(std::io::Error::from)?;
+        let status = process.wait()?;
+        if status.success() { Ok(()) } else { Err(Error::Message(format!("a node doesn't stop: {status}"))) }
+    }
+
     /// Starts a new node, which has nothing yet, at the address of one that was killed. Call it on the main thread.
     #[cfg(feature = "bench")]
     pub(crate) fn replace(&mut self, number: usize, dir: Option<&Path>) -> Result<(), Error> {
+        if let Some(dir) = dir {
+            fs::remove_dir_all(data(dir, number))?;
+        }
+        self.resume(number, dir)
+    }
+
+    /// Starts a node again that has ended. Call it on the main thread.
+    #[cfg(feature = "bench")]
+    pub(crate) fn resume(&mut self, number: usize, dir: Option<&Path>) -> Result<(), Error> {
         let address = self.nodes[number].address.clone();
         let others = self.nodes.iter().map(|node| &node.address).filter(|other| **other != address);
         let role = ["--join".to_owned(), others.cloned().collect::<Vec<_>>().join(",")];
         let data = dir.map(|dir| data(dir, number));
-        if let Some(data) = &data {
-            fs::remove_dir_all(data)?;
-        }
         self.nodes[number] = Node::start(&self.program, &address, &role, data, &[])?;
         self.nodes[number].await_address()
     }
