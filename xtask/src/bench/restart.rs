@@ -52,7 +52,7 @@ pub(super) fn run(effort: Effort) -> Result<Vec<Figure>, Error> {
         let mut figure = |what: &str, times: &[f64]| {
             let slowest = times.iter().copied().fold(0.0, f64::max);
             for (which, ours) in [("median", median(times)), ("slowest", slowest)] {
-                let case = format!("away for {away:?}: {what}, {which}");
+                let case = format!("away for {} ms: {what}, {which}", away.as_millis());
                 let (bench, unit, peer, goal) = ("restart", Unit::Millis, Peer::Nothing, None);
                 figures.push(Figure { bench, case, unit, ours, peer, rounds, goal });
             }
