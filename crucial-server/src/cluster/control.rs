@@ -113,7 +113,7 @@ pub(super) async fn join(
             return Err(Error::Unreachable { tried, after: JOINING });
         }
         let is_late = warned.map_or(start.elapsed() > LATE, |warned: Instant| warned.elapsed() > JOINING);
-        if (is_listed || found > start) && is_late {
+        if is_late {
             tracing::warn!(%tried, "this node waits until it can join");
             warned = Some(Instant::now());
         }
@@ -149,17 +149,20 @@ pub(super) async fn run(cluster: &Arc<Cluster>, name: &str, entrance: Entrance) 
     // The node is ready when it knows the cluster, itself included.
     let mut placement = cluster.placement.placement.subscribe();
     let known = placement.wait_for(|p| p.is_up(cluster.id));
-    let waited = tokio::time::timeout(CHANGE, known).await.map(|known| known.is_ok());
-    if waited != Ok(true) {
-        return Err(Error::Io {
-            what: "waiting for the cluster".to_owned(),
-            reason: format!(
-                "no majority of its nodes has answered; they reach this one at {}, which `--advertise` sets",
-                cluster.address
-            ),
-        });
+    tokio::pin!(known);
+    let why = format!(
+        "no majority of its nodes has answered; they reach this one at {}, which `--advertise` sets",
+        cluster.address
+    );
+    let mut waited = tokio::time::timeout(LATE, &mut known).await;
+    if waited.is_err() {
+        tracing::warn!(%why, "this node waits for its cluster");
+        waited = tokio::time::timeout(CHANGE, known).await;
     }
-    Ok(())
+    match waited {
+        Ok(Ok(_)) => Ok(()),
+        _ => Err(Error::Io { what: "waiting for the cluster".to_owned(), reason: why }),
+    }
 }
 
 /// Begins the groups of the partitions, as the only node of a cluster that is about to begin.

@@ -1,4 +1,4 @@
-//! What nodes say to each other: over tarpc, and log entries over [lines](super::line).
+//! What nodes say to each other: over tarpc, and log entries over lines (`line.rs`).
 //!
 //! A connection starts with a greeting, so that a node of another cluster, or of a program whose types differ, is refused
 //! before it says anything else.
