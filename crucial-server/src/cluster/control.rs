@@ -148,7 +148,7 @@ pub(super) async fn run(cluster: &Arc<Cluster>, name: &str, entrance: Entrance) 
     tokio::spawn(keep(Arc::downgrade(cluster)));
     // The node is ready when it knows the cluster, itself included.
     let mut placement = cluster.placement.placement.subscribe();
-    let known = placement.wait_for(|p| p.is_up(cluster.id));
+    let known = async { placement.wait_for(|p| p.is_up(cluster.id)).await.is_ok() };
     tokio::pin!(known);
     let why = format!(
         "no majority of its nodes has answered; they reach this one at {}, which `--advertise` sets",
@@ -159,10 +159,10 @@ pub(super) async fn run(cluster: &Arc<Cluster>, name: &str, entrance: Entrance) 
         tracing::warn!(%why, "this node waits for its cluster");
         waited = tokio::time::timeout(CHANGE, known).await;
     }
-    match waited {
-        Ok(Ok(_)) => Ok(()),
-        _ => Err(Error::Io { what: "waiting for the cluster".to_owned(), reason: why }),
+    if waited == Ok(true) {
+        return Ok(());
     }
+    Err(Error::Io { what: "waiting for the cluster".to_owned(), reason: why })
 }
 
 /// Begins the groups of the partitions, as the only node of a cluster that is about to begin.
