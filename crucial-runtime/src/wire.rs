@@ -307,9 +307,14 @@ pub fn value_frame<T: Serialize>(value: &T) -> Vec<u8> {
     let mut frame = vec![0; 4];
     codec::encode("a greeting", value, &mut frame)
         .expect("a greeting is numbers and text, which can be encoded");
+    end_frame(&mut frame);
+    frame
+}
+
+/// Sets the length of a frame that is whole now, and begins with room for it.
+pub fn end_frame(frame: &mut [u8]) {
     let length = (frame.len() - 4) as u32;
     frame[..4].copy_from_slice(&length.to_le_bytes());
-    frame
 }
 
 /// The longest greeting that is read.

@@ -14,6 +14,7 @@
 //! length (4) and the encoded [`Step`](super::divergence::Step).
 
 use crucial_runtime::{
+    codec,
     config::Limits,
     context::Context,
     error::{Error, Result},
@@ -25,6 +26,8 @@ const EXPIRE: u8 = 1;
 const LOST: u8 = 2;
 const CHECK: u8 = 3;
 const HEADER: usize = 32;
+/// What can't be read if a command is wrong.
+const WHAT: &str = "a log entry";
 
 /// What the leader decides for the calls of a command, so that every replica does the same with them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -172,20 +175,14 @@ impl<'a> Batch<'a> {
 
     fn block(&mut self) -> Result<&'a [u8]> {
         let length = u32::from_le_bytes(take(&mut self.rest)?) as usize;
-        let (block, rest) = self.rest.split_at_checked(length).ok_or_else(cut)?;
+        let (block, rest) = self.rest.split_at_checked(length).ok_or_else(|| codec::cut(WHAT))?;
         self.rest = rest;
         Ok(block)
     }
 }
 
-fn take<const N: usize>(bytes: &mut &[u8]) -> Result<[u8; N]> {
-    let (first, rest) = bytes.split_first_chunk().ok_or_else(cut)?;
-    *bytes = rest;
-    Ok(*first)
-}
-
-fn cut() -> Error {
-    Error::Refused { reason: "a log entry is cut off".to_owned() }
+fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N]> {
+    codec::take(WHAT, rest)
 }
 
 #[cfg(test)]

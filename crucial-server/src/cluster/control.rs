@@ -157,7 +157,7 @@ pub(super) async fn run(cluster: &Arc<Cluster>, name: &str, entrance: Entrance) 
     let mut waited = tokio::time::timeout(LATE, &mut known).await;
     if waited.is_err() {
         tracing::warn!(%why, "this node waits for its cluster");
-        waited = tokio::time::timeout(CHANGE, known).await;
+        waited = tokio::time::timeout(CHANGE - LATE, known).await;
     }
     if waited == Ok(true) {
         return Ok(());

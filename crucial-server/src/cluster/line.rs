@@ -31,18 +31,16 @@ use crucial_runtime::{
     codec,
     error::{Error, Result},
     net::Stream,
+    wire::{self, Plane},
 };
-use openraft::{
-    EntryPayload,
-    raft::{AppendEntriesRequest, AppendEntriesResponse},
-};
+use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse};
 use serde::Serialize;
 use tokio::sync::oneshot;
 
 use super::{
     Cluster,
-    peers::{Failure, LONGEST, Unanswered},
-    raft::{Entry, GroupId, Types},
+    peers::{Connection, Failure, LONGEST, Peers, Unanswered},
+    raft::{Entry, GroupId, NodeId, Types, command_bytes},
 };
 use crate::{
     frames::{Inbox, Outbox},
@@ -83,7 +81,7 @@ impl fmt::Debug for Line {
 
 impl Line {
     /// Over a connection whose greetings are exchanged.
-    pub(super) fn start(stream: Stream) -> Self {
+    fn start(stream: Stream) -> Self {
         let client = Arc::new(Client { outbox: Outbox::greeted(stream.into()), waiting: Mutex::default() });
         let reader = client.clone();
         tokio::spawn(async move {
@@ -98,12 +96,20 @@ impl Line {
         });
         Line { client }
     }
+}
 
-    pub(super) fn has_ended(&self) -> bool {
+impl Connection for Line {
+    type Client = Arc<Client>;
+
+    async fn dial(peers: &Peers, address: &str, to: NodeId) -> Result<Self> {
+        Ok(Line::start(peers.reach(address, to, Plane::Log).await?))
+    }
+
+    fn has_ended(&self) -> bool {
         self.client.waiting.lock().unwrap().ended
     }
 
-    pub(super) fn client(&self) -> Arc<Client> {
+    fn client(&self) -> Arc<Client> {
         self.client.clone()
     }
 }
@@ -148,7 +154,7 @@ impl Client {
     /// Takes the answers to whoever waits for them, until the connection ends.
     async fn read(&self) -> Result<()> {
         carry(&self.outbox, |mut body| {
-            let number = u64::from_le_bytes(take(&mut body)?);
+            let number = u64::from_le_bytes(codec::take("an answer", &mut body)?);
             let answer = codec::decode("the answer to log entries", body)?;
             let waiting = self.waiting.lock().unwrap().answers.remove(&number);
             if let Some(waiting) = waiting {
@@ -187,8 +193,8 @@ async fn answer<F: Future<Output = Answer> + Send + 'static>(
 ) -> Result<()> {
     let outbox = Arc::new(Outbox::greeted(stream.into()));
     carry(&outbox, |mut body| {
-        let number = u64::from_le_bytes(take(&mut body)?);
-        let group = GroupId::from_le_bytes(take(&mut body)?);
+        let number = u64::from_le_bytes(codec::take("a request", &mut body)?);
+        let group = GroupId::from_le_bytes(codec::take("a request", &mut body)?);
         let answer = append(group, codec::decode("log entries", body)?);
         let outbox = outbox.clone();
         tokio::spawn(async move {
@@ -242,24 +248,12 @@ fn begin(capacity: usize, number: u64) -> Vec<u8> {
 /// Adds the rest to a frame.
 fn finish(frame: &mut Vec<u8>, value: &impl Serialize) -> Result<()> {
     codec::encode("log entries", value, frame)?;
-    let length = (frame.len() - 4) as u32;
-    frame[..4].copy_from_slice(&length.to_le_bytes());
+    wire::end_frame(frame);
     Ok(())
 }
 
 fn size(entry: &Entry) -> usize {
-    AROUND
-        + match &entry.payload {
-            EntryPayload::Normal(command) => command.0.len(),
-            EntryPayload::Blank | EntryPayload::Membership(_) => 0,
-        }
-}
-
-fn take<const N: usize>(body: &mut &[u8]) -> Result<[u8; N]> {
-    let cut = || Error::Refused { reason: "a frame between nodes is cut off".to_owned() };
-    let (first, rest) = body.split_first_chunk().ok_or_else(cut)?;
-    *body = rest;
-    Ok(*first)
+    AROUND + command_bytes(entry)
 }
 
 fn failed(error: &io::Error) -> Error {
@@ -271,7 +265,7 @@ mod tests {
     use std::time::Duration;
 
     use futures::future::join_all;
-    use openraft::alias::CommittedLeaderIdOf;
+    use openraft::{EntryPayload, alias::CommittedLeaderIdOf};
     use tokio::net::{TcpListener, TcpStream};
 
     use super::*;

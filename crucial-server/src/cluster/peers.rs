@@ -247,7 +247,7 @@ struct Current<C> {
 }
 
 /// What a link can use.
-trait Connection: Sized {
+pub(super) trait Connection: Sized {
     /// What asks.
     type Client;
     /// Connects to the node `to`.
@@ -312,22 +312,6 @@ impl Connection for Dialled {
 
     fn client(&self) -> NodeClient {
         self.client.clone()
-    }
-}
-
-impl Connection for Line {
-    type Client = Arc<line::Client>;
-
-    async fn dial(peers: &Peers, address: &str, to: NodeId) -> Result<Self> {
-        Ok(Line::start(peers.reach(address, to, Plane::Log).await?))
-    }
-
-    fn has_ended(&self) -> bool {
-        Line::has_ended(self)
-    }
-
-    fn client(&self) -> Arc<line::Client> {
-        Line::client(self)
     }
 }
 
@@ -460,7 +444,7 @@ impl Peers {
     }
 
     /// A connection to the node `to`.
-    async fn reach(&self, address: &str, to: NodeId, plane: Plane) -> Result<net::Stream> {
+    pub(super) async fn reach(&self, address: &str, to: NodeId, plane: Plane) -> Result<net::Stream> {
         self.connect(address, Some(to), plane).await?.ok_or_else(|| Error::Unreachable {
             tried: format!("{address}: it belongs to no cluster"),
             after: PATIENCE,

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use bytes::Bytes;
+use openraft::EntryPayload;
 use serde::{Deserialize, Serialize};
 
 /// A node of the cluster. The number is never given to another node.
@@ -62,6 +63,15 @@ openraft::declare_raft_types!(
 
 /// An entry of a group's log.
 pub type Entry = openraft::alias::EntryOf<Types>;
+/// How many bytes of an entry are its command.
+#[must_use]
+pub fn command_bytes(entry: &Entry) -> usize {
+    match &entry.payload {
+        EntryPayload::Normal(command) => command.0.len(),
+        EntryPayload::Blank | EntryPayload::Membership(_) => 0,
+    }
+}
+
 /// The place of an entry: who was leader, and its number.
 pub type LogId = openraft::alias::LogIdOf<Types>;
 /// For whom a node has voted.

@@ -16,8 +16,7 @@ use crate::Error;
 
 const NODES: usize = 3;
 const ROUNDS: u32 = 5;
-/// How long the node is away. The others miss one that is away for longer than their leases, and one that is not is about to be
-/// given what it has when it leaves.
+/// How long the node is away: it comes back before, while and after the others have taken over what it had.
 const AWAY: [Duration; 3] = [Duration::ZERO, Duration::from_millis(300), Duration::from_millis(900)];
 /// Objects that have to be there again, of each kind.
 const OBJECTS: usize = 800;

@@ -141,8 +141,8 @@ impl Nodes {
     #[cfg(feature = "bench")]
     pub(crate) fn stop(&mut self, number: usize) -> Result<(), Error> {
         let process = &mut self.nodes[number].process;
-        let pid = Pid::from_raw(process.id() as i32).expect("a process has a number");
-        rustix::process::kill_process(pid, Signal::TERM).map_err(std::io::Error::from)?;
+        rustix::process::kill_process(Pid::from_child(process), Signal::TERM)
+            .map_err(std::io::Error::from)?;
         let status = process.wait()?;
         if status.success() { Ok(()) } else { Err(Error::Message(format!("a node doesn't stop: {status}"))) }
     }

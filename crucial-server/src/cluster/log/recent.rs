@@ -2,9 +2,7 @@
 
 use std::{collections::VecDeque, ops::Range};
 
-use openraft::EntryPayload;
-
-use crate::cluster::raft::Entry;
+use crate::cluster::raft::{Entry, command_bytes};
 
 /// What an entry takes besides its command.
 const OVERHEAD: usize = 96;
@@ -83,9 +81,5 @@ impl Recent {
 
 /// About what an entry takes in memory.
 pub(super) fn size(entry: &Entry) -> usize {
-    OVERHEAD
-        + match &entry.payload {
-            EntryPayload::Normal(command) => command.0.len(),
-            EntryPayload::Blank | EntryPayload::Membership(_) => 0,
-        }
+    OVERHEAD + command_bytes(entry)
 }
