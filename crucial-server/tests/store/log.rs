@@ -1,16 +1,17 @@
 //! What is written is there again, and what was purged is gone.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, fs::File, time::Duration};
 
 use crucial_server::cluster::{
-    log::{GroupLog, Store},
+    log::{GroupLog, Options, Store},
     raft::{Entry, Vote},
 };
 use futures::TryStreamExt;
 use openraft::storage::{IOFlushed, RaftLogReader, RaftLogStorage};
 use rand::{Rng, SeedableRng, rngs::SmallRng};
+use rustix::fs::{Advice, SeekFrom, fadvise, seek};
 
-use crate::util::{Dir, all, append, entry, log_id, open, segments, small};
+use crate::util::{Dir, all, append, content, entry, log_id, open, segments, small};
 
 #[tokio::test]
 async fn everything_is_there_after_a_restart() {
@@ -156,6 +157,23 @@ async fn a_directory_has_one_owner() {
     let again = open(dir.path());
     assert!(append(&mut log, [entry(1, 0, 10)]).await.unwrap_err().to_string().contains("closed"));
     append(&mut again.group(0), [entry(1, 0, 10)]).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_a_record_is_written_to_has_been_written_before() {
+    let dir = Dir::new();
+    for start in 0..3 {
+        let store = Store::open(dir.path(), Options::default()).unwrap();
+        let mut log = store.group(1);
+        append(&mut log, [entry(1, start, 1000)]).await.unwrap();
+        let path = segments(dir.path()).pop().unwrap();
+        let file = File::open(&path).unwrap();
+        // Where the file system has noted nothing yet, whatever was read there.
+        fadvise(&file, 0, None, Advice::DontNeed).unwrap();
+        let hole = seek(&file, SeekFrom::Hole(0)).unwrap();
+        assert!(hole >= (content(&path) + (128 << 10)) as u64, "start {start}: {hole}");
+        assert_eq!(all(&mut log).await.len() as u64, start + 1);
+    }
 }
 
 #[tokio::test]

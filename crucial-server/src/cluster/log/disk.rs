@@ -15,6 +15,7 @@ use std::{
 };
 
 use open_wal::{Lsn, TailState, Wal, WalConfig, WalError};
+use rustix::{fs::SeekFrom, io::Errno};
 
 use super::{
     index::{Index, Location},
@@ -32,6 +33,8 @@ const MOVED_AT_ONCE: usize = 4 << 20;
 const SPREAD: usize = 4;
 /// How much is read at once.
 const CHUNK: usize = 1 << 20;
+/// How much behind the end is written before it is needed.
+const AHEAD: u64 = 256 << 10;
 
 /// How large things are. It can't change while there is a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,11 +51,30 @@ pub(super) struct Disk {
     folder: PathBuf,
     shape: Shape,
     index: Arc<Mutex<Index>>,
-    /// The segment that is written to, and where in it the next record comes.
-    active: u64,
-    end: u64,
+    active: Active,
     /// The number of the next record.
     next: u64,
+}
+
+/// The segment that is written to.
+struct Active {
+    /// The number of its first record.
+    segment: u64,
+    source: Arc<File>,
+    /// Where the next record comes.
+    end: u64,
+    /// Up to where its blocks have been written.
+    written: u64,
+}
+
+impl Active {
+    /// Goes on in the segment that begins with the record `segment`.
+    fn begin(folder: &Path, segment: u64, index: &Mutex<Index>) -> io::Result<Self> {
+        let source = OpenOptions::new().read(true).write(true).open(file(folder, segment))?;
+        let source = Arc::new(source);
+        index.lock().unwrap().add_segment(segment, source.clone());
+        Ok(Active { segment, source, end: SEGMENT_HEADER, written: 0 })
+    }
 }
 
 impl Disk {
@@ -69,18 +91,12 @@ impl Disk {
                 "the log ended in a record that was not finished, and so never acknowledged: cut off"
             );
         }
-        let mut disk = Self {
-            wal,
-            folder: folder.to_owned(),
-            shape,
-            index: Arc::default(),
-            active: 0,
-            end: 0,
-            next: report.oldest_lsn.0,
-        };
+        let (index, next) = (Arc::default(), report.oldest_lsn.0);
+        let active = Active::begin(folder, next, &index)?;
+        let mut disk = Self { wal, folder: folder.to_owned(), shape, index, active, next };
         disk.replay()?;
         if disk.next != report.durable_lsn.0 + 1 {
-            return Err(damaged(&disk.file(), disk.end, "it ends too early"));
+            return Err(damaged(&disk.file(), disk.active.end, "it ends too early"));
         }
         disk.check_rest()?;
         Ok(disk)
@@ -98,71 +114,90 @@ impl Disk {
 
     /// Reads everything there is into the index.
     fn replay(&mut self) -> io::Result<()> {
-        let mut index = self.index.lock().unwrap();
         let segments = segments(&self.folder)?;
         let mut reader = self.wal.reader_from(Lsn(0)).map_err(|e| explain(&self.folder, e))?;
         loop {
             // A segment is named after its first record; the last one may be without any.
-            if segments.contains(&self.next) {
-                (self.active, self.end) = (self.next, SEGMENT_HEADER);
-                index.add_segment(self.active, Arc::new(File::open(file(&self.folder, self.active))?));
+            if self.next != self.active.segment && segments.contains(&self.next) {
+                self.active = Active::begin(&self.folder, self.next, &self.index)?;
             }
             let Some(record) = reader.next() else { break };
             let (lsn, payload) = record.map_err(|e| explain(&self.folder, e))?;
-            let path = file(&self.folder, self.active);
+            let path = file(&self.folder, self.active.segment);
             if lsn.0 != self.next {
-                return Err(damaged(&path, self.end, "a record is missing"));
+                return Err(damaged(&path, self.active.end, "a record is missing"));
             }
-            let base = (self.end + RECORD_HEADER) as u32;
+            let base = (self.active.end + RECORD_HEADER) as u32;
+            let mut index = self.index.lock().unwrap();
             for item in record::items(payload) {
-                item.and_then(|item| index.apply(&item, self.active, base))
-                    .map_err(|e| damaged(&path, self.end, &e.to_string()))?;
+                item.and_then(|item| index.apply(&item, self.active.segment, base))
+                    .map_err(|e| damaged(&path, self.active.end, &e.to_string()))?;
             }
-            self.end += framed(payload.len());
+            self.active.end += framed(payload.len());
             self.next += 1;
         }
-        index.check().map_err(|e| damaged(&self.folder, 0, &e.to_string()))
+        self.index.lock().unwrap().check().map_err(|e| damaged(&self.folder, 0, &e.to_string()))
     }
 
     /// Looks behind the end. The library takes a header of zeros for the end, which a damaged block could also be; if a
     /// later record is there, then it is one.
     fn check_rest(&self) -> io::Result<()> {
-        let path = self.file();
-        let file = OpenOptions::new().read(true).write(true).open(&path)?;
-        let mut rest = vec![0; (self.shape.segment - self.end) as usize];
-        let length = read_up_to(&file, &mut rest, self.end)?;
-        rest.truncate(length);
-        if rest.iter().all(|byte| *byte == 0) {
+        let Active { source, end, .. } = &self.active;
+        if is_zero(source, *end)? {
             return Ok(());
         }
+        let mut rest = vec![0; (self.shape.segment - end) as usize];
+        let length = read_up_to(source, &mut rest, *end)?;
+        rest.truncate(length);
+        let path = self.file();
         let aligned = (0..rest.len()).step_by(8);
         if aligned.into_iter().any(|at| is_record(&rest[at..], self.next, self.shape.record)) {
-            return Err(damaged(&path, self.end, "there are records behind one that is not there"));
+            return Err(damaged(&path, *end, "there are records behind one that is not there"));
         }
         tracing::warn!(
             file = %path.display(),
-            offset = self.end,
+            offset = end,
             "the log ended in parts of a record that was not finished, and so never acknowledged: cut off"
         );
         rest.fill(0);
-        file.write_all_at(&rest, self.end)?;
-        file.sync_data()
+        source.write_all_at(&rest, *end)?;
+        source.sync_data()
+    }
+
+    /// Writes zeros behind the next record, which has `length` bytes in its file. The library only reserves a segment's
+    /// blocks, so that the file system has to note of each, in its own journal, that there is something in it: with the
+    /// record that is written to it first, which waits for that. So they are written before, many at a time, and a record
+    /// finds blocks that are like any other.
+    ///
+    /// Invariant: what was written is zeros at the end of the records, which is what the library takes for their end.
+    fn write_ahead(&mut self, length: u64) {
+        let Active { source, end, written, .. } = &mut self.active;
+        let (next, size) = (*end + length, self.shape.segment);
+        // What doesn't fit comes into the next segment, which the library makes.
+        if next <= *written || next > size {
+            return;
+        }
+        let (from, to) = ((*written).max(*end), (next + AHEAD).min(size));
+        // Without it, records take longer. Whether they can be written is seen when they are.
+        let ahead = source.write_all_at(&vec![0; (to - from) as usize], from);
+        *written = if ahead.is_ok() { to } else { size };
     }
 
     /// Writes a record and makes it durable. After an error nothing more can be written until the log is opened anew.
     pub(super) fn commit(&mut self, payload: &[u8]) -> io::Result<()> {
+        let length = framed(payload.len());
+        self.write_ahead(length);
         let written = self.wal.append(payload).and_then(|_| self.wal.commit());
         written.map_err(|e| explain(&self.folder, e))?;
+        if self.shape.segment - self.active.end < length {
+            self.active = Active::begin(&self.folder, self.next, &self.index)?;
+        }
+        let base = (self.active.end + RECORD_HEADER) as u32;
         let mut index = self.index.lock().unwrap();
-        if self.shape.segment - self.end < framed(payload.len()) {
-            (self.active, self.end) = (self.next, SEGMENT_HEADER);
-            index.add_segment(self.active, Arc::new(File::open(file(&self.folder, self.active))?));
-        }
-        let base = (self.end + RECORD_HEADER) as u32;
         for item in record::items(payload) {
-            index.apply(&item?, self.active, base)?;
+            index.apply(&item?, self.active.segment, base)?;
         }
-        self.end += framed(payload.len());
+        self.active.end += length;
         self.next += 1;
         Ok(())
     }
@@ -196,7 +231,7 @@ impl Disk {
     }
 
     fn file(&self) -> PathBuf {
-        file(&self.folder, self.active)
+        file(&self.folder, self.active.segment)
     }
 
     fn misread(&self, at: Location, e: &io::Error) -> io::Error {
@@ -274,6 +309,28 @@ fn read_up_to(source: &File, bytes: &mut [u8], offset: u64) -> io::Result<usize>
         }
     }
     Ok(length)
+}
+
+/// Whether there is nothing but zeros from `start` on. What was reserved and never written needs no reading.
+fn is_zero(source: &File, start: u64) -> io::Result<bool> {
+    let (mut at, mut bytes) = (start, Vec::new());
+    loop {
+        match rustix::fs::seek(source, SeekFrom::Data(at)) {
+            Ok(data) => at = data,
+            Err(Errno::NXIO) => return Ok(true),
+            // Not every file system knows: then all of it is read.
+            Err(_) => {}
+        }
+        bytes.resize(AHEAD as usize, 0);
+        let length = read_up_to(source, &mut bytes, at)?;
+        if length == 0 {
+            return Ok(true);
+        }
+        if bytes[..length].iter().any(|byte| *byte != 0) {
+            return Ok(false);
+        }
+        at += length as u64;
+    }
 }
 
 /// Whether `bytes` begin with a whole record that has at least the number `next`.
