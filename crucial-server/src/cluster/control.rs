@@ -23,7 +23,7 @@ use super::{
     placement::{Member, Ownership, Placement, State},
     raft::Peer,
 };
-use crate::workers::aside;
+use crate::{node::gate::Gate, workers::aside};
 
 /// How often a node looks whether there is something to do.
 const TICK: Duration = Duration::from_millis(200);
@@ -230,7 +230,11 @@ async fn keep(cluster: Weak<Cluster>) {
         } else {
             false
         };
-        if heard {
+        // Invariant: a node that was taken for lost serves nothing of what it had. It knows that it was when it asks to come
+        // back, and gets no lease before its gates are what they should be by what it knew then.
+        let mut gated = cluster.gated.subscribe();
+        let gated = gated.wait_for(|epoch| *epoch >= placement.epoch);
+        if heard && tokio::time::timeout(KEEP, gated).await.is_ok() {
             cluster.until.store(asked + OWNER_LEASE.as_micros() as u64, Ordering::Release);
         }
     }
@@ -451,7 +455,8 @@ impl Cluster {
             State::Up => true,
             // It stays a voter, and becomes none.
             State::Stopping | State::Down => have_voters.contains(id),
-            State::Leaving => false,
+            // Who leads gives that away first. It is asked for its vote for who takes it, so it has one until then.
+            State::Leaving => *id == self.id,
         };
         let voters = placement.nodes.iter().filter(|(id, n)| may_vote(id, n.state)).map(|(id, _)| *id);
         let voters = placement.peers(voters.take(VOTERS));
@@ -621,25 +626,31 @@ impl Cluster {
     /// given the partition away yet.
     /// A node that has started again has lost what it owned, also where the placement, as it is known here, doesn't say so yet.
     /// Which luggage counts, the placement says: this node may have more, or have got it when it knew an older placement.
-    fn open_gates(&self, placement: &Placement) {
-        let gates = self.gates.get_or_init(|| placement.owners.iter().map(|_| false.into()).collect());
+    fn open_gates(self: &Arc<Self>, placement: &Placement) {
+        let gates = self.gates.get_or_init(|| placement.owners.iter().map(|_| Gate::default()).collect());
         let incarnation = self.node.incarnation();
         let started = placement.nodes.get(&self.id).is_some_and(|n| n.incarnation == incarnation);
         for (number, gate) in gates.iter().enumerate() {
             let ownership = placement.ownership(number);
             let owned = started && ownership.owner == self.id;
             let mut moves = self.moves.lock().unwrap();
-            // Its gate is locked as long as a call of it lasts, which nothing else has to wait for.
+            // A call that is in may take long, and nothing here waits for it.
             if moves.leaving.contains(&number) {
                 continue;
             }
-            let open = *gate.read().unwrap();
+            let open = gate.is_open();
             let opened = moves.opened.get(&number) == Some(&ownership);
             if open && !(owned && opened) {
                 tracing::debug!(partition = number, "ephemeral objects are not served here any more");
-                *gate.write().unwrap() = false;
+                gate.close();
+                moves.leaving.insert(number);
                 drop(moves);
-                self.node.let_go(self.belongs(number), &self.elsewhere(number));
+                let cluster = self.clone();
+                tokio::spawn(async move {
+                    aside(|| cluster.gate(number).empty());
+                    cluster.node.let_go(cluster.belongs(number), &cluster.elsewhere(number));
+                    cluster.moves.lock().unwrap().leaving.remove(&number);
+                });
                 continue;
             }
             if owned && !open && !opened {
@@ -655,9 +666,15 @@ impl Cluster {
                     continue;
                 }
                 moves.opened.insert(number, ownership);
-                *gate.write().unwrap() = true;
+                gate.open();
             }
         }
+        self.gated.send_replace(placement.epoch);
+    }
+
+    /// The gate of a partition that this node owns, or has owned.
+    fn gate(&self, partition: usize) -> &Gate {
+        &self.gates.get().expect("they are there before a partition has an owner here")[partition]
     }
 
     /// Hands the ephemeral objects of partitions over that another node should own.
@@ -686,15 +703,20 @@ impl Cluster {
 
     /// Whether this node owns a partition and serves it, and has not begun to hand it over.
     fn may_leave(&self, number: usize, moves: &Moves) -> bool {
-        let open = || self.gates.get().is_some_and(|gates| *gates[number].read().unwrap());
+        let open = || self.gates.get().is_some_and(|gates| gates[number].is_open());
         self.placement.get().owners[number] == self.id && !moves.leaving.contains(&number) && open()
     }
 
-    /// Begins to hand a partition over, if that may be. From then on, only whoever does that closes or opens it.
+    /// Begins to hand a partition over, if that may be: lets no more calls in. From then on, only whoever does that lets them
+    /// in again.
     fn begin_to_leave(&self, number: usize) -> bool {
         // As long as these are locked, nothing else closes it.
         let mut moves = self.moves.lock().unwrap();
-        self.may_leave(number, &moves) && moves.leaving.insert(number)
+        let begins = self.may_leave(number, &moves) && moves.leaving.insert(number);
+        if begins {
+            self.gate(number).close();
+        }
+        begins
     }
 
     /// Hands a partition over.
@@ -702,15 +724,13 @@ impl Cluster {
     /// Invariant: from when the objects are packed, this node does not serve them, unless the change of the owner has
     /// certainly not happened, and never will: an attempt whose answer was lost may be made yet.
     async fn hand(self: &Arc<Self>, number: usize, to: NodeId) {
-        let gates = self.gates.get().expect("it owns a partition");
+        let gate = self.gate(number);
         let luggage = id::fresh() as u64 | 1;
-        let Some(by) = self.moves.lock().unwrap().opened.get(&number).copied() else { return };
+        let by = self.moves.lock().unwrap().opened[&number];
         let packed = aside(|| {
-            // Waits for the calls that are being served.
-            *gates[number].write().unwrap() = false;
+            gate.empty();
             self.node.pack(self.belongs(number))
         });
-        let reopen = || *gates[number].write().unwrap() = true;
         let sent = match packed {
             Ok(objects) => {
                 let patience = TAKING + Duration::from_millis(objects.len() as u64 / 10_000);
@@ -730,7 +750,7 @@ impl Cluster {
                     Error::Refused { .. } => tracing::debug!(partition = number, to, %error, "{text}"),
                     _ => tracing::warn!(partition = number, to, %error, "{text}"),
                 }
-                reopen();
+                gate.open();
                 return tokio::time::sleep(Duration::from_secs(1)).await;
             }
         };
@@ -742,7 +762,7 @@ impl Cluster {
             let luggage = id::fresh() as u64 | 1;
             if self.own(number, by, self.id, self.node.incarnation(), luggage).await {
                 self.moves.lock().unwrap().opened.insert(number, Ownership { luggage, ..by });
-                reopen();
+                gate.open();
                 // Until this node learns of that, it takes the partition for one that it has by what it has no more.
                 let _ = learned.await;
                 return;
@@ -825,6 +845,9 @@ impl Cluster {
                     reason: format!("after {STOPPING:?}, {left}"),
                 });
             }
+            if leave {
+                self.give_placement_away().await;
+            }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         let incarnation = self.node.incarnation();
@@ -844,7 +867,7 @@ impl Cluster {
     /// Has another node lead the first group, which would else be without a leader until the others miss this one: until
     /// then, no node that has stopped comes back to what it had.
     ///
-    /// It needs no way back: this node stops, whether the leadership is taken or not.
+    /// If it isn't taken, this node goes on in a new term: who leaves needs others who take what it has.
     async fn give_placement_away(&self) {
         if !self.meta.leads() {
             return;
@@ -853,7 +876,9 @@ impl Cluster {
         let takes = |id: &NodeId| *id != self.id && placement.is_up(*id) && is_close(&self.meta, *id);
         if let Some(successor) = self.meta.members().voters.into_iter().find(takes) {
             self.meta.give_to(successor).await;
-            let _ = tokio::time::timeout(2 * group::LEASE, self.meta.led_by_another(self.id)).await;
+            if tokio::time::timeout(2 * group::LEASE, self.meta.led_by_another(self.id)).await.is_err() {
+                self.meta.begin_term().await;
+            }
         }
     }
 
@@ -969,7 +994,7 @@ fn is_close(group: &Group, node: NodeId) -> bool {
 #[cfg(test)]
 pub(super) mod tests {
     use crucial_runtime::{config::Config, holder::Lost};
-    use openraft::raft::VoteRequest;
+    use openraft::{RaftMetrics, raft::VoteRequest};
     use tokio::task::JoinHandle;
 
     use super::{
@@ -1150,6 +1175,25 @@ pub(super) mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn who_leaves_gives_the_placement_away() {
+        let [first, second, third] = start_three(true).await;
+        assert!(first.meta.leads());
+        let (before, mut metrics) = (first.id, second.meta.raft.metrics());
+        let taken = tokio::spawn(async move {
+            loop {
+                let RaftMetrics { current_leader, membership_config, .. } = metrics.borrow_watched().clone();
+                if current_leader.is_some_and(|leader| leader != before) {
+                    break membership_config.membership().voter_ids().any(|voter| voter == before);
+                }
+                metrics.changed().await.unwrap();
+            }
+        });
+        first.retire(true).await.unwrap();
+        assert!(taken.await.unwrap(), "the others had no leader until they missed the one before");
+        close(&[&first, &second, &third]).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn nobody_waits_for_a_member_that_does_not_answer() {
         let start = async |join: &[&str]| {
             let listener = listen("127.0.0.1:0").await.0;
@@ -1180,7 +1224,7 @@ pub(super) mod tests {
         while first.placement.get().nodes[&joined].state == State::Up {
             assert!(start.elapsed() < CHANGE, "it is never taken for lost");
             looked += u32::from(first.placement.get().wanted_owners().contains(&Some(joined)));
-            assert!(gates.iter().all(|gate| *gate.read().unwrap()), "a partition is not served");
+            assert!(gates.iter().all(|gate| gate.is_open()), "a partition is not served");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         assert!(looked > 0, "it should own nothing");
@@ -1190,37 +1234,73 @@ pub(super) mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_long_call_holds_up_nothing_but_the_hand_over_of_its_partition() {
         let node = start(&[]).await;
-        let gate = || &node.gates.get().unwrap()[0];
-        while !*gate().read().unwrap() {
-            tokio::time::sleep(TICK).await;
-        }
+        let gate = open_gate(&node, 0).await;
+        let (entered, is_in) = std::sync::mpsc::channel();
         let (call, ends) = std::sync::mpsc::channel::<()>();
-        let looked = std::thread::scope(|scope| {
-            let gate = &gate;
+        std::thread::scope(|scope| {
             scope.spawn(move || {
-                let _inside = gate().read().unwrap();
+                let _inside = gate.enter().unwrap();
+                entered.send(()).unwrap();
                 let _ = ends.recv();
             });
-            while gate().try_write().is_ok() {
-                std::thread::yield_now();
+            is_in.recv().unwrap();
+            // One partition after the other is lost to another node.
+            for number in [0, 1] {
+                let mut placement = Placement::clone(&node.placement.get());
+                placement.epoch += 1;
+                placement.owners[number] = 99;
+                node.placement.placement.send_replace(placement.into());
+                let start = Instant::now();
+                while node.gate(number).is_open() {
+                    assert!(start.elapsed() < CHANGE, "it waits for the call");
+                    std::thread::sleep(TICK);
+                }
             }
-            node.moves.lock().unwrap().leaving.insert(0);
-            scope.spawn(|| *gate().write().unwrap() = true);
-            while gate().try_read().is_ok() {
-                std::thread::yield_now();
-            }
-            let (sender, looked) = std::sync::mpsc::channel();
-            let node = &node;
-            scope.spawn(move || {
-                node.open_gates(&node.placement.get());
-                sender.send(())
-            });
-            let looked = looked.recv_timeout(CHANGE);
+            assert!(node.moves.lock().unwrap().leaving.contains(&0), "it doesn't wait for the call");
             drop(call);
-            looked
         });
-        assert!(looked.is_ok(), "it waits for the call");
-        node.moves.lock().unwrap().leaving.remove(&0);
+        while !node.moves.lock().unwrap().leaving.is_empty() {
+            tokio::time::sleep(TICK).await;
+        }
+        node.close().await;
+    }
+
+    /// The gate of a partition that is served.
+    async fn open_gate(node: &Cluster, partition: usize) -> &Gate {
+        while !node.gates.get().is_some_and(|gates| gates[partition].is_open()) {
+            tokio::time::sleep(TICK).await;
+        }
+        node.gate(partition)
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+    async fn there_is_no_lease_before_the_gates_are_as_they_should_be() {
+        let node = start(&[]).await;
+        open_gate(&node, 0).await;
+        let serves = || node.micros() < node.until.load(Ordering::Acquire);
+        while !serves() {
+            tokio::time::sleep(TICK).await;
+        }
+        // What sets the gates is held up, by a disk for instance, when this node learns that it was taken for lost.
+        let held_up = node.clone();
+        let (sender, lost) = std::sync::mpsc::channel();
+        let holding = std::thread::spawn(move || {
+            let _moves = held_up.moves.lock().unwrap();
+            let mut placement = Placement::clone(&held_up.placement.get());
+            placement.epoch += 1;
+            placement.owners[0] = 99;
+            held_up.placement.placement.send_replace(placement.into());
+            std::thread::sleep(2 * OWNER_LEASE);
+            let open = held_up.gate(0).is_open();
+            sender.send((open, held_up.micros() < held_up.until.load(Ordering::Acquire))).unwrap();
+        });
+        let (open, served) = aside(|| lost.recv()).unwrap();
+        holding.join().unwrap();
+        assert!(open, "something else sets the gates");
+        assert!(!served, "an object would be served that is another node's");
+        while !serves() || node.gate(0).is_open() {
+            tokio::time::sleep(TICK).await;
+        }
         node.close().await;
     }
 
@@ -1244,7 +1324,7 @@ pub(super) mod tests {
         // It looks several times.
         tokio::time::sleep(5 * TICK).await;
         assert_eq!(first.placement.get().owners[number], 1);
-        assert!(!*first.gates.get().unwrap()[number].read().unwrap(), "two nodes serve partition {number}");
+        assert!(!first.gate(number).is_open(), "two nodes serve partition {number}");
         close(&[&second, &first]).await;
     }
 
@@ -1380,6 +1460,7 @@ pub(super) mod tests {
             let Ok(ended) = tokio::time::timeout(STOPPING / 2, futures::future::join_all(ends)).await else {
                 for node in &nodes {
                     println!("node {}: {}", node.id, *node.meta.raft.metrics().borrow_watched());
+                    println!("{:?}", node.placement.get());
                     println!("{:?}, {:?}", node.left_over(!durable).await, node.moves.lock().unwrap());
                 }
                 panic!("durable: {durable}, they don't end");

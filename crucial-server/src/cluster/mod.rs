@@ -64,7 +64,10 @@ use self::{
 };
 use crate::{
     listener::Listener,
-    node::{Client, ClusterStatus, DivergedStatus, Node, NodeStatus, Others, PartitionStatus, TypeStatus},
+    node::{
+        Client, ClusterStatus, DivergedStatus, Node, NodeStatus, Others, PartitionStatus, TypeStatus,
+        gate::Gate,
+    },
 };
 
 /// The group of membership and placement.
@@ -113,8 +116,10 @@ pub struct Cluster {
     opening: tokio::sync::Mutex<()>,
     /// How far the logs went of the groups that this node has forgotten.
     forgotten: Mutex<BTreeMap<GroupId, LogId>>,
-    /// For each partition, whether its ephemeral objects are here. A call holds it while it is served.
-    gates: OnceLock<Box<[RwLock<bool>]>>,
+    /// For each partition, whether its ephemeral objects are here. A call is in while it is served.
+    gates: OnceLock<Box<[Gate]>>,
+    /// The epoch of the placement by which the gates are open or closed.
+    gated: watch::Sender<u64>,
     moves: Mutex<Moves>,
     /// Until when this node may serve ephemeral objects, in microseconds since its start.
     until: AtomicU64,
@@ -287,6 +292,7 @@ impl Cluster {
             opening: tokio::sync::Mutex::default(),
             forgotten,
             gates: OnceLock::new(),
+            gated: watch::Sender::new(0),
             moves: Mutex::default(),
             until: AtomicU64::new(0),
             heard: Mutex::default(),
@@ -596,13 +602,13 @@ impl Others for Cluster {
         }
     }
 
-    fn enter(&self, object: ObjectId) -> Result<RwLockReadGuard<'_, bool>, Elsewhere> {
+    fn enter(&self, object: ObjectId) -> Result<RwLockReadGuard<'_, ()>, Elsewhere> {
         let number = self.partition_of(object);
-        if let Some(gate) = self.gates.get().and_then(|gates| gates.get(number)) {
-            let open = gate.read().unwrap();
-            if *open && self.micros() < self.until.load(Ordering::Acquire) {
-                return Ok(open);
-            }
+        let gate = self.gates.get().and_then(|gates| gates.get(number));
+        if let Some(inside) = gate.and_then(Gate::enter)
+            && self.micros() < self.until.load(Ordering::Acquire)
+        {
+            return Ok(inside);
         }
         Err(self.elsewhere(number))
     }

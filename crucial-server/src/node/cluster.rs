@@ -23,7 +23,7 @@ pub(crate) trait Others: Send + Sync {
     /// Serves a request for a persistent object: appends the answer to `out`, unless it comes later.
     fn serve(&self, client: &Arc<Client>, call: &Incoming<'_>, body: &[u8], out: &mut Vec<u8>);
     /// Keeps an ephemeral object where it is, until the guard is dropped; or says where it is.
-    fn enter(&self, object: ObjectId) -> Result<RwLockReadGuard<'_, bool>, Elsewhere>;
+    fn enter(&self, object: ObjectId) -> Result<RwLockReadGuard<'_, ()>, Elsewhere>;
     /// The last epoch in which the node that held such ephemeral objects was lost.
     fn lost(&self, object: ObjectId) -> u64;
     /// Tells the persistent objects that processes are lost.
@@ -102,7 +102,7 @@ impl Node {
     ///
     /// Invariant: nobody changes an ephemeral object of a cluster without this. Else it could be one that was packed
     /// already, and what is done to it here is lost with it, or done again where it arrives.
-    pub(super) fn stay(&self, object: ObjectId) -> Result<Option<RwLockReadGuard<'_, bool>>, Elsewhere> {
+    pub(super) fn stay(&self, object: ObjectId) -> Result<Option<RwLockReadGuard<'_, ()>>, Elsewhere> {
         self.cluster.get().map(|cluster| cluster.enter(object)).transpose()
     }
 

@@ -3,6 +3,8 @@
 mod client;
 pub(crate) mod cluster;
 #[cfg(feature = "cluster")]
+pub(crate) mod gate;
+#[cfg(feature = "cluster")]
 mod moves;
 mod requests;
 mod runs;

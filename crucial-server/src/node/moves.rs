@@ -218,7 +218,7 @@ impl Node {
 #[cfg(test)]
 mod tests {
     use crucial_macros::shared;
-    use std::sync::{Mutex, RwLock, RwLockReadGuard};
+    use std::sync::{Mutex, RwLockReadGuard};
 
     use crucial_runtime::{
         config::Config,
@@ -233,7 +233,7 @@ mod tests {
     use super::*;
     use crate::{
         cell::Step,
-        node::{ClusterStatus, Link, TypeStatus},
+        node::{ClusterStatus, Link, TypeStatus, gate::Gate},
     };
 
     /// What one process at a time has.
@@ -360,15 +360,15 @@ mod tests {
     }
 
     /// A cluster of which no more is there than whether the objects are.
-    struct Gate(RwLock<bool>);
+    #[derive(Default)]
+    struct Here(Gate);
 
-    impl Others for Gate {
+    impl Others for Here {
         fn place(&self) -> Place {
             Place { node: 1, map: Default::default() }
         }
-        fn enter(&self, _: ObjectId) -> Result<RwLockReadGuard<'_, bool>, Elsewhere> {
-            let open = self.0.read().unwrap();
-            if *open { Ok(open) } else { Err(Elsewhere::default()) }
+        fn enter(&self, _: ObjectId) -> Result<RwLockReadGuard<'_, ()>, Elsewhere> {
+            self.0.enter().ok_or_else(Elsewhere::default)
         }
         fn lost(&self, _: ObjectId) -> u64 {
             0
@@ -410,8 +410,9 @@ mod tests {
     #[test]
     fn nothing_is_done_to_objects_that_are_on_their_way() {
         let node = with_sitter();
-        let gate = Arc::new(Gate(RwLock::new(true)));
-        node.join(gate.clone());
+        let here = Arc::new(Here::default());
+        here.0.open();
+        node.join(here.clone());
         let inbox = Arc::new(Inbox::default());
         let hello = Hello {
             version: wire::VERSION,
@@ -429,7 +430,7 @@ mod tests {
         buffer.extend(encode(&(MemberId(12),)));
         assert!(serve(&node, &client, wire::request_frame(&head, 1, 1, &mut buffer)).is_empty(), "it waits");
 
-        *gate.0.write().unwrap() = false;
+        here.0.close();
         let objects = || {
             let luggage: Luggage = codec::decode("objects that move", &node.pack(|_| true).unwrap()).unwrap();
             encode(&luggage.objects)
@@ -442,7 +443,7 @@ mod tests {
         assert_eq!((&*inbox.0.lock().unwrap(), objects()), (&vec![], packed));
 
         // They stay, after all.
-        *gate.0.write().unwrap() = true;
+        here.0.open();
         assert!(serve(&node, &client, &wire::withdraw_frame(&head, 1)).is_empty());
         let answer = std::mem::take(&mut *inbox.0.lock().unwrap());
         assert_eq!(wire::parse_answer(&answer[4..]).unwrap().result(), Err(Error::Withdrawn));
