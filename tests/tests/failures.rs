@@ -603,6 +603,7 @@ fn a_parked_call_that_was_moved_may_lose_its_node() {
 #[::core::prelude::v1::test]
 fn a_server_that_says_nothing_keeps_nobody_from_another() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    silent.set_nonblocking(true).unwrap();
     let server = LocalServer::start(&Config::default());
     let mut config = client(&server.address);
     config.servers.insert(0, silent.local_addr().unwrap().to_string());
@@ -611,7 +612,20 @@ fn a_server_that_says_nothing_keeps_nobody_from_another() {
         let _run = OwnRun::enter(config);
         let tally = Tally::new(4);
         assert_eq!(tally.add(1), 4);
+        let asked = || std::iter::from_fn(|| silent.accept().ok()).count();
+        assert_eq!(asked(), 1);
+        // Nor does it keep the connections that are made later.
         assert_eq!(tally.remote().add(1).wait(), Ok(5));
+        let run = crucial::run::Run::current().unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let _entered = run.enter();
+                    tally.add(1)
+                });
+            }
+        });
+        assert_eq!((tally.get(), asked()), (10, 0));
     });
 }
 

@@ -1,6 +1,6 @@
 //! Connecting without blocking, for async calls and for presence.
 
-use std::{future::Future, io, time::Duration};
+use std::{future::Future, io, sync::atomic::Ordering, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -35,9 +35,12 @@ impl Link {
 
     async fn reach_once(&self, session: SessionId) -> Result<(Stream, Welcome), Dial> {
         let mut tried = Vec::new();
-        for server in &self.servers {
+        for (place, server) in self.in_turn() {
             match self.meet(server, session, self.each()).await {
-                Ok((stream, Ok(welcome))) => return Ok((stream, welcome)),
+                Ok((stream, Ok(welcome))) => {
+                    self.answered.store(place, Ordering::Relaxed);
+                    return Ok((stream, welcome));
+                }
                 Ok((_, Err(refusal))) => return Err(Dial::Refused(at(server, refusal))),
                 Err(error) => self.not_connected(server, &error, &mut tried)?,
             }

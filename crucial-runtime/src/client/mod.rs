@@ -19,7 +19,7 @@ use std::{
     net::{TcpStream, ToSocketAddrs},
     sync::{
         Arc, Mutex, OnceLock,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -76,6 +76,8 @@ struct Link {
     config: Arc<Config>,
     security: Security,
     servers: Vec<String>,
+    /// Which of them answered last.
+    answered: AtomicUsize,
     run: RunId,
     member: MemberId,
     part: Part,
@@ -148,6 +150,7 @@ impl Link {
             config: config.clone(),
             security: Security::new(config)?,
             servers: servers.to_vec(),
+            answered: AtomicUsize::new(0),
             run,
             member,
             part,
@@ -184,10 +187,13 @@ impl Link {
 
     fn dial_once(&self, session: SessionId) -> Result<(Channel, Welcome), Dial> {
         let mut tried = Vec::new();
-        for server in &self.servers {
+        for (place, server) in self.in_turn() {
             match connect(server, self.each(), &self.security) {
                 Ok(mut channel) => match self.greet(&mut channel, session, self.each()) {
-                    Ok(Ok(welcome)) => return Ok((channel, welcome)),
+                    Ok(Ok(welcome)) => {
+                        self.answered.store(place, Ordering::Relaxed);
+                        return Ok((channel, welcome));
+                    }
                     Ok(Err(refusal)) => return Err(Dial::Refused(at(server, refusal))),
                     Err(error) => tried.push(format!("{server}: no greeting: {error}")),
                 },
@@ -195,6 +201,13 @@ impl Link {
             }
         }
         Err(Dial::Unreachable(tried))
+    }
+
+    /// The servers, each with its place, from the one that answered last: one that says nothing is waited for once, and not
+    /// by each new connection.
+    fn in_turn(&self) -> impl Iterator<Item = (usize, &String)> {
+        let first = self.answered.load(Ordering::Relaxed);
+        self.servers.iter().enumerate().cycle().skip(first).take(self.servers.len())
     }
 
     /// How long each server may take.
