@@ -144,7 +144,8 @@ pub enum Error {
     Withdrawn,
     /// No server could be reached. If it is a write that fails so, it was certainly not applied.
     #[error(
-        "no server reachable within {after:?}: {tried}. Is it running (`app crucial serve`), and does CRUCIAL_SERVERS name it?"
+        "no server reachable within {after:?}: {tried}. Is it running (`app crucial serve`), and is that its address \
+         (CRUCIAL_SERVERS, or --server, or --join)?"
     )]
     Unreachable {
         /// Every address tried, and why it failed.

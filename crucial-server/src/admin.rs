@@ -23,7 +23,10 @@ use tarpc::{
     server::{BaseChannel, Channel},
     tokio_util::codec::{Framed, LengthDelimitedCodec},
 };
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    time::timeout,
+};
 use tokio_serde::formats::MessagePack;
 
 use crate::node::{Node, Status};
@@ -106,25 +109,30 @@ async fn ask<R, F>(
 where
     F: Future<Output = Result<R, RpcError>>,
 {
-    let failed = |error: String| Error::Unreachable { tried: format!("{address}: {error}"), after: patience };
+    let failed =
+        |error: &dyn fmt::Display, after| Error::Unreachable { tried: format!("{address}: {error}"), after };
     let refused = |reason: &dyn fmt::Display| Error::Refused { reason: format!("{address}: {reason}") };
     let security = Security::new(config)?;
-    let asked = async {
+    let reach = async {
         let mut stream = Stream::connect(address, &security).await.map_err(|error| {
-            if security::is_refusal(&error) { refused(&error) } else { failed(error.to_string()) }
+            if security::is_refusal(&error) { refused(&error) } else { failed(&error, PATIENCE) }
         })?;
-        let answer = greet(&mut stream).await.map_err(|e| failed(format!("no greeting: {e}")))?;
+        let answer =
+            greet(&mut stream).await.map_err(|e| failed(&format_args!("no greeting: {e}"), PATIENCE))?;
         codec::decode::<Result<()>>("the server's greeting", &answer)?.map_err(|error| match error {
             Error::Refused { reason } => refused(&reason),
             error => error,
         })?;
         let transport = tarpc::serde_transport::new(framed(stream), MessagePack::default());
-        let admin = AdminClient::new(client::Config::default(), transport).spawn();
-        let mut context = context::current();
-        context.deadline = Instant::now() + patience;
-        ask(admin, context).await.map_err(|e| failed(e.to_string()))
+        Ok(AdminClient::new(client::Config::default(), transport).spawn())
     };
-    tokio::time::timeout(patience, asked).await.unwrap_or_else(|_| Err(failed("no answer".to_owned())))
+    let late = |after| failed(&"no answer", after);
+    // To do what is asked may take longer than to say that one is there.
+    let admin = timeout(PATIENCE, reach).await.unwrap_or_else(|_| Err(late(PATIENCE)))?;
+    let mut context = context::current();
+    context.deadline = Instant::now() + patience;
+    let asked = timeout(patience, ask(admin, context)).await.map_err(|_| late(patience))?;
+    asked.map_err(|error| failed(&error, patience))
 }
 
 /// Says that this is about administration; returns the node's answer.
