@@ -521,13 +521,6 @@ impl Cluster {
                 last.taken |= group.leader().is_some_and(|leader| leader != self.id);
                 last.has_rested(placement)
             });
-            if group.is_given_away() && rested {
-                // It was not taken, so this node goes on, in a new term.
-                busy.transfers.lock().unwrap().insert(number, Transfer::new(placement));
-                let partition = partition.clone();
-                once(&busy.groups, number, async move { partition.group.begin_term().await });
-                continue;
-            }
             if expires && !group.leads() {
                 self.report_divergence(number, &partition);
             }
@@ -867,7 +860,8 @@ impl Cluster {
     /// Has another node lead the first group, which would else be without a leader until the others miss this one: until
     /// then, no node that has stopped comes back to what it had.
     ///
-    /// If it isn't taken, this node goes on in a new term: who leaves needs others who take what it has.
+    /// It needs no way back: a leader that has given its leadership away says nothing any more, so that the others elect one of
+    /// them if nobody takes it.
     async fn give_placement_away(&self) {
         if !self.meta.leads() {
             return;
@@ -876,9 +870,7 @@ impl Cluster {
         let takes = |id: &NodeId| *id != self.id && placement.is_up(*id) && is_close(&self.meta, *id);
         if let Some(successor) = self.meta.members().voters.into_iter().find(takes) {
             self.meta.give_to(successor).await;
-            if tokio::time::timeout(2 * group::LEASE, self.meta.led_by_another(self.id)).await.is_err() {
-                self.meta.begin_term().await;
-            }
+            let _ = tokio::time::timeout(2 * group::LEASE, self.meta.led_by_another(self.id)).await;
         }
     }
 
@@ -943,9 +935,14 @@ impl Cluster {
     }
 
     /// Closes the groups that this node was taken out of, and forgets them.
+    ///
+    /// Invariant: a leader that hears of nobody may have been taken out, too. It gave the leadership away, for instance, so it
+    /// says nothing any more; the others elected another leader while it could not be reached, and that one has no reason to
+    /// tell it.
     fn clear_out(self: &Arc<Self>, placement: &Placement, busy: &mut Busy) {
         for (number, partition) in self.open_partitions() {
-            if placement.replicas(number).contains(&self.id) || partition.group.leads() {
+            let group = &partition.group;
+            if placement.replicas(number).contains(&self.id) || group.leads() && !group.is_cut_off() {
                 continue;
             }
             let cluster = self.clone();
@@ -1191,6 +1188,36 @@ pub(super) mod tests {
         first.retire(true).await.unwrap();
         assert!(taken.await.unwrap(), "the others had no leader until they missed the one before");
         close(&[&first, &second, &third]).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn who_leads_and_was_taken_out_is_not_in_the_way() {
+        let start = async |join: &[&str]| {
+            let options = Options { replicas: 1, ..options(join) };
+            Cluster::start(listen("127.0.0.1:0").await.0, options).await.unwrap().0
+        };
+        let first = start(&[]).await;
+        let second = start(&[&first.address]).await;
+        let is_there = |number: &usize| second.placement.get().replicas(*number) == [first.id];
+        let number = (0..2).find(is_there).expect("both have a partition");
+        // It leads a group of the same number, by a log of its own, and needs somebody who is not there.
+        let group = second.open(number).await.unwrap();
+        second.begin(&group.group).await.unwrap();
+        while !group.group.leads() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let (raft, gone) = (group.group.raft.clone(), Peer { address: "127.0.0.1:1".to_owned() });
+        raft.add_learner(99, gone, false).await.unwrap();
+        let both = BTreeSet::from([second.id, 99]);
+        let never = tokio::spawn(async move { raft.change_membership(both, false).await });
+        let start = Instant::now();
+        while second.partition(number).is_some() {
+            // It may have begun to bring its members to where the placement wants them.
+            assert!(start.elapsed() < 2 * CHANGE, "it leads for ever, and could not leave");
+            tokio::time::sleep(TICK).await;
+        }
+        assert!(never.await.unwrap().is_err());
+        close(&[&second, &first]).await;
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

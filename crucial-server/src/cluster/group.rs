@@ -268,24 +268,13 @@ impl Group {
         }
     }
 
-    /// Whether this node leads the group, but began to give that away in this term, so that it answers no reads.
-    #[must_use]
-    pub fn is_given_away(&self) -> bool {
-        self.leads() && self.term() == self.given_away.load(Ordering::SeqCst)
-    }
-
-    /// Gives the leadership to another node.
+    /// Gives the leadership to another node. From then on this one says nothing as the leader: if that node doesn't take it, the
+    /// others miss a leader, and elect one.
     pub async fn give_to(&self, node: NodeId) {
         let term = self.term();
         self.given_away.store(term, Ordering::SeqCst);
         self.until.store(0, Ordering::SeqCst);
         let _ = self.raft.trigger().transfer_leader(node).await;
-    }
-
-    /// Begins a new term. It ends one in which the leadership was given away and not taken: nobody knows whether it still
-    /// will be.
-    pub async fn begin_term(&self) {
-        let _ = self.raft.trigger().elect(false).await;
     }
 
     // ---- what other nodes ask
