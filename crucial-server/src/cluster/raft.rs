@@ -63,6 +63,13 @@ openraft::declare_raft_types!(
 
 /// An entry of a group's log.
 pub type Entry = openraft::alias::EntryOf<Types>;
+/// The place of an entry: who was leader, and its number.
+pub type LogId = openraft::alias::LogIdOf<Types>;
+/// For whom a node has voted.
+pub type Vote = openraft::alias::VoteOf<Types>;
+/// What a snapshot holds: up to which entry, and the membership there.
+pub type SnapshotMeta = openraft::alias::SnapshotMetaOf<Types>;
+
 /// How many bytes of an entry are its command.
 #[must_use]
 pub fn command_bytes(entry: &Entry) -> usize {
@@ -71,10 +78,3 @@ pub fn command_bytes(entry: &Entry) -> usize {
         EntryPayload::Blank | EntryPayload::Membership(_) => 0,
     }
 }
-
-/// The place of an entry: who was leader, and its number.
-pub type LogId = openraft::alias::LogIdOf<Types>;
-/// For whom a node has voted.
-pub type Vote = openraft::alias::VoteOf<Types>;
-/// What a snapshot holds: up to which entry, and the membership there.
-pub type SnapshotMeta = openraft::alias::SnapshotMetaOf<Types>;

@@ -321,6 +321,7 @@ fn is_zero(source: &File, start: u64) -> io::Result<bool> {
             // Not every file system knows: then all of it is read.
             Err(_) => {}
         }
+        // Hardly more than that has been written there.
         bytes.resize(AHEAD as usize, 0);
         let length = read_up_to(source, &mut bytes, at)?;
         if length == 0 {
